@@ -1,0 +1,87 @@
+"""Run the book's notebooks in parallel, each in a fresh kernel, into the cache that the book is built from."""
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from jupyter_cache.base import CacheBundleIn
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import ROOT, notebooks
+from .notebook import cache, to_run
+
+CELL_TIMEOUT = 600      # seconds
+
+
+class NotebookFailed(Exception):
+    "A cell raised; the message holds the notebook, the cell and its traceback."
+
+
+def _environment(workers: int) -> dict[str, str]:
+    "What kernels see: the package, one thread per kernel and core (kernels that fight over cores are several times slower)."
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"}      # a page needs no progress bars
+
+
+async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaphore, progress: Progress):
+    "The executed notebook and its seconds; the bar counts its cells."
+    async with jobs:
+        cells = sum(cell.cell_type == "code" for cell in nb.cells)
+        task = progress.add_task(path.stem, total=cells)
+        client = NotebookClient(nb, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False,
+                                resources={"metadata": {"path": str(path.parent)}},
+                                on_cell_complete=lambda cell, cell_index: progress.advance(task))
+        begin = time.monotonic()
+        try:
+            await client.async_execute(env=environment)
+        except CellExecutionError as error:
+            raise NotebookFailed(f"{path.relative_to(ROOT)} failed\n{error}") from None
+        progress.update(task, completed=cells)
+        return nb, time.monotonic() - begin
+
+
+async def _run_all(todo, workers: int, console: Console, keep):
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} cells"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        environment, jobs = _environment(workers), asyncio.Semaphore(workers)
+        runs = [asyncio.create_task(_run(path, nb, environment, jobs, progress)) for path, nb in todo]
+        failures = []
+        for (path, _), run in zip(todo, runs, strict=True):
+            try:
+                keep(path, *await run)
+            except NotebookFailed as error:
+                failures.append(str(error))
+    if failures:
+        raise NotebookFailed("\n".join(failures))
+
+
+def execute(paths=None, *, workers: int | None = None, console: Console | None = None) -> dict[str, float]:
+    """Run every notebook whose outputs are not in the cache; returns the seconds that each run took, by name.
+
+    Raises `NotebookFailed` with the tracebacks of all that failed, after the others have finished and been kept.
+    """
+    console = console or Console()
+    workers = workers or os.cpu_count() or 1
+    store, todo, seconds = cache(), [], {}
+    for path in paths or notebooks():
+        nb = to_run(path.read_text())
+        try:
+            store.match_cache_notebook(nb)
+        except KeyError:
+            todo.append((path, nb))
+
+    def keep(path, nb, took):
+        seconds[path.stem] = took
+        bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": took})
+        store.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        if not console.is_terminal:
+            console.print(f"  ran {path.stem} in {took:.1f} s")
+
+    if todo:
+        asyncio.run(_run_all(todo, workers, console, keep))
+    return seconds
+
