@@ -1,0 +1,98 @@
+"""What several test files share: the notebooks, the built site on a local address, a browser that can't leave it."""
+import functools
+import http.server
+import threading
+
+import nbformat
+import pytest
+import torch
+
+from reader import SITE, notebooks
+from reader.__main__ import build
+from reader.browser import installed
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", params=notebooks(), ids=lambda path: path.stem)
+def notebook(request):
+    "(path, notebook) for each notebook in the course."
+    return request.param, nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(scope="session")
+def built():
+    "The folder of the site, built from the package as it is."
+    build(export=False)
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def site(built):
+    "The address of the built site on this machine."
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(built)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A headless Chromium."
+    from playwright.sync_api import sync_playwright
+
+    path = installed()
+    assert path, "no Chromium or Chrome; `make test` installs one"
+    arguments = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield running
+        running.close()
+
+
+class Visit:
+    "A page with a record of what went wrong on it: requests that left the site, requests that failed, errors on the console."
+
+    def __init__(self, browser, site, **options):
+        self.site, self.outside, self.failed, self.errors = site, [], [], []
+        self.context = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
+        self.context.route("**/*", self._route)
+        self.page = self.context.new_page()
+        self.page.on("response", lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"))
+        self.page.on("requestfailed", lambda r: self.failed.append(r.url))
+        self.page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _route(self, route):
+        if route.request.url.startswith((self.site, "data:", "blob:")):
+            return route.continue_()
+        self.outside.append(route.request.url)
+        return route.abort()
+
+    def open(self, path: str):
+        "Go to a page and wait until its maths is set."
+        self.page.goto(f"{self.site}/{path}", wait_until="load")
+        self.page.evaluate("() => window.MathJax?.startup?.promise")
+        self.page.evaluate("() => document.fonts.ready")
+        return self.page
+
+    @property
+    def trouble(self) -> list[str]:
+        return [*self.outside, *self.failed, *self.errors]
+
+
+@pytest.fixture
+def visit(browser, site):
+    "A function that opens a page: `visit('nbs/02_attention.html', color_scheme='dark')` gives a `Visit`."
+    open_visits = []
+
+    def open_page(path: str, at: str = site, **options) -> Visit:
+        one = Visit(browser, at, **options)
+        open_visits.append(one)
+        one.open(path)
+        return one
+
+    yield open_page
+    for one in open_visits:
+        one.context.close()

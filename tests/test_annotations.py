@@ -1,0 +1,31 @@
+"""The shapes in signatures are true: the tests run again while every annotation is checked at every call."""
+import subprocess
+import sys
+
+import pytest
+
+from reader import PACKAGE, ROOT
+
+
+@pytest.mark.parametrize("file", ["test_attention.py", "test_prediction.py"])
+def test_annotations_hold_while_the_tests_run(file):
+    done = subprocess.run([sys.executable, "-m", "pytest", f"tests/{file}", "-m", "not refusal", "-p", "no:cacheprovider",
+                           f"--jaxtyping-packages={PACKAGE},typechecker.check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_a_wrong_shape_is_caught_by_them():
+    "The check above can fail: under the same hook a value of the wrong shape is an error."
+    code = f"""
+from jaxtyping import TypeCheckError, install_import_hook
+with install_import_hook("{PACKAGE}", "typechecker.check"):
+    import torch
+    from {PACKAGE}.prediction import cross_entropy
+try:
+    cross_entropy(torch.zeros(2, 3), torch.zeros(2))
+except TypeCheckError:
+    raise SystemExit(0)
+raise SystemExit("float targets passed for whole numbers")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,174 @@
+"""`attention` equals an independent implementation, and refuses or defines everything else."""
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer_course.attention import (
+    AttentionHead,
+    AttentionLM,
+    attention,
+    attention_weights,
+    causal_mask,
+    padding_mask,
+)
+from transformer_course.prediction import next_token_loss
+
+size = st.integers(1, 9)
+
+
+@st.composite
+def problems(draw, dtype=torch.float64):
+    "Random q, k, v and a mask (or None), with leading axes that broadcast and no reason for two sizes to be equal."
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    lead = draw(st.lists(st.integers(1, 3), max_size=2))
+    queries, keys, width, out = draw(size), draw(size), draw(size), draw(size)
+    squeezed = [1 if draw(st.booleans()) else n for n in lead]
+    scale = draw(st.sampled_from([1e-3, 1.0, 30.0]))
+    q = scale * torch.randn(*lead, queries, width, dtype=dtype)
+    k, v = torch.randn(*squeezed, keys, width, dtype=dtype), torch.randn(*squeezed, keys, out, dtype=dtype)
+    kind = draw(st.sampled_from(["none", "random", "shared", "per batch"]))
+    if kind == "none":
+        return q, k, v, None
+    shape = {"random": [*lead, queries, keys], "shared": [queries, keys], "per batch": [*lead, 1, keys]}[kind]
+    return q, k, v, torch.rand(shape) < 0.6
+
+
+@settings(max_examples=200, deadline=None)
+@given(problems())
+def test_equals_pytorch_values_and_gradients(problem):
+    *inputs, mask = problem
+    ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
+    out, expected = attention(*ours, mask), F.scaled_dot_product_attention(*theirs, attn_mask=mask)
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+    into = torch.randn_like(out)
+    for a, b in zip(torch.autograd.grad(out, ours, into), torch.autograd.grad(expected, theirs, into), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(torch.float32), st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
+def test_lower_precision_is_close_to_double_and_keeps_its_type(problem, dtype):
+    *inputs, mask = problem
+    inputs = [x.to(dtype) for x in inputs]
+    out = attention(*inputs, mask)
+    exact = attention(*(x.double() for x in inputs), mask)
+    tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), exact, rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_weights_are_averages_over_what_may_be_read(problem):
+    q, k, _, mask = problem
+    weights = attention_weights(q, k, mask)
+    mask = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask.expand_as(weights)
+    assert (weights >= 0).all() and (weights[~mask] == 0).all()
+    torch.testing.assert_close(weights.sum(-1), mask.any(-1).to(weights), rtol=0, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_one_query_at_a_time_gives_the_same(problem):
+    q, k, v, mask = problem
+    whole = attention(q, k, v, mask)
+    for t in range(q.shape[-2]):
+        row = mask if mask is None or mask.shape[-2] == 1 else mask[..., t:t + 1, :]
+        torch.testing.assert_close(attention(q[..., t:t + 1, :], k, v, row)[..., 0, :], whole[..., t, :], rtol=1e-10, atol=1e-12)
+
+
+def test_large_scores_do_not_overflow():
+    q, k, v = (1e3 * torch.randn(4, 6) for _ in range(3))
+    assert torch.isfinite(attention(q, k, v)).all()
+    assert torch.isfinite(attention(*(x.half() for x in (q / 5, k / 5, v / 5)))).all()         # q·k alone would pass 65,504
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast(dtype):
+    q, k, v = (torch.randn(2, 5, 8) for _ in range(3))
+    with torch.autocast("cpu", dtype=dtype):
+        out = attention(q, k, v, causal_mask(5))
+    torch.testing.assert_close(out.float(), attention(q, k, v, causal_mask(5)), rtol=5e-2, atol=5e-2)
+
+
+def test_a_row_with_nothing_to_read_is_zero_and_poisons_nothing():
+    q, k, v = (torch.randn(2, 3, 4, requires_grad=True) for _ in range(3))
+    mask = torch.tensor([[False] * 3, [True] * 3, [True, False, True]])
+    with torch.autograd.detect_anomaly(check_nan=True):
+        out = attention(q, k, v, mask)
+        out.square().sum().backward()
+    assert (out[:, 0] == 0).all() and (out[:, 1:] != 0).all()
+    assert all(torch.isfinite(x.grad).all() for x in (q, k, v)) and (q.grad[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(0, 3), (3, 0), (0, 0)])
+def test_empty_sequences_are_defined(queries, keys):
+    out = attention(torch.randn(2, queries, 4), torch.randn(2, keys, 4), torch.randn(2, keys, 5))
+    assert out.shape == (2, queries, 5) and (out == 0).all()
+    mask = torch.ones(queries, keys, dtype=torch.bool)
+    assert attention(torch.randn(2, queries, 4), torch.randn(2, keys, 4), torch.randn(2, keys, 5), mask).shape == (2, queries, 5)
+    assert causal_mask(queries, queries + keys).shape == (queries, queries + keys)
+
+
+def x(*shape, dtype=torch.float32):
+    return torch.zeros(*shape, dtype=dtype)
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(("call", "names"), [
+    (lambda: attention(x(3, 4), x(5, 6), x(5, 4)), ["width 4", "width 6"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(6, 4)), ["(5, 4)", "(6, 4)"]),
+    (lambda: attention(x(3, 0), x(5, 0), x(5, 4)), ["width 0"]),
+    (lambda: attention(x(4), x(5, 4), x(5, 4)), ["(4,)", "(5, 4)"]),
+    (lambda: attention(x(3, 4), x(4), x(4)), ["(4,)"]),
+    (lambda: attention(x(2, 3, 4), x(3, 5, 4), x(3, 5, 4)), ["(2, 3, 4)", "(3, 5, 4)"]),
+    (lambda: attention(x(2, 3, 4), x(2, 5, 4), x(3, 5, 4)), ["(2, 5, 4)", "(3, 5, 4)"]),
+    (lambda: attention(x(3, 4), x(5, 4, dtype=torch.float64), x(5, 4)), ["float32", "float64"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(5, 4, dtype=torch.float16)), ["float32", "float16"]),
+    (lambda: attention(x(3, 4, dtype=torch.int64), x(5, 4, dtype=torch.int64), x(5, 4, dtype=torch.int64)), ["int64"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(3, 5)), ["boolean", "float32"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(3, 5, dtype=torch.int64)), ["boolean", "int64"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(5, 3, dtype=torch.bool)), ["(5, 3)", "(3, 5)"]),
+    (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(2, 3, 5, dtype=torch.bool)), ["(2, 3, 5)", "(3, 5)"]),
+    (lambda: causal_mask(5, 3), ["5 queries", "3 positions"]),
+    (lambda: padding_mask(torch.tensor([2, 9]), 8), ["keys=8", "[2, 9]"]),
+    (lambda: AttentionLM(7, 4, 8)(torch.zeros(1, 5, dtype=torch.long)), ["5 tokens", "max_len=4"]),
+])
+def test_bad_input_is_refused_and_both_sides_are_named(call, names):
+    with pytest.raises(ValueError) as error:
+        call()
+    for name in names:
+        assert name in str(error.value)
+
+
+def test_causal_mask_aligns_queries_with_the_last_keys():
+    for queries, keys in ((1, 1), (4, 4), (1, 5), (3, 5)):
+        expected = [[s <= t + keys - queries for s in range(keys)] for t in range(queries)]
+        assert causal_mask(queries, keys).tolist() == expected
+
+
+def test_padding_mask_marks_the_real_tokens():
+    assert padding_mask(torch.tensor([0, 2, 3]), 3)[:, 0].tolist() == [[False] * 3, [True, True, False], [True] * 3]
+    assert padding_mask(torch.tensor([], dtype=torch.long), 3).shape == (0, 1, 3)
+
+
+def test_head_equals_pytorch_with_the_same_weights():
+    head = AttentionHead(6, 4).double()
+    x, memory, mask = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 6).double(), torch.rand(2, 3, 5) < 0.7
+    q, k, v = (F.linear(a, m.weight) for a, m in ((x, head.query), (memory, head.key), (memory, head.value)))
+    torch.testing.assert_close(head(x, memory, mask), F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+def test_language_model_does_not_see_the_future_and_starts_near_ignorance():
+    torch.manual_seed(0)
+    model = AttentionLM(11, 9, 8)
+    tokens = torch.randint(0, 11, (2, 9))
+    for t in range(8):
+        changed = tokens.clone()
+        changed[:, t + 1:] = torch.randint(0, 11, (2, 8 - t))
+        torch.testing.assert_close(model(changed)[:, :t + 1], model(tokens)[:, :t + 1], rtol=0, atol=0)
+    assert abs(next_token_loss(model, tokens).item() - math.log(11)) < 1
