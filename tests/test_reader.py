@@ -117,6 +117,13 @@ def test_a_failing_notebook_fails_with_its_traceback_and_the_others_are_kept(els
     assert execute.execute([good], console=Console(quiet=True)) == {}
 
 
+def test_a_warning_fails_the_notebook_that_would_show_it(elsewhere):
+    path = elsewhere / "nb.ipynb"
+    path.write_text(book("import warnings\nwarnings.warn('mind the gap')"))
+    with pytest.raises(execute.NotebookFailed, match="mind the gap"):
+        execute.execute([path], console=Console(quiet=True))
+
+
 def test_a_page_without_its_run_is_an_error(elsewhere):
     with pytest.raises(KeyError):
         notebook.read(book("x = 1", "# {{x}}\n"))

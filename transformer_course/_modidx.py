@@ -52,6 +52,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'transformer_course.figures._cell': ('a1_figures.html#_cell', 'transformer_course/figures.py'),
                                             'transformer_course.figures._label': ( 'a1_figures.html#_label',
                                                                                    'transformer_course/figures.py'),
+                                            'transformer_course.figures._numbers': ( 'a1_figures.html#_numbers',
+                                                                                     'transformer_course/figures.py'),
                                             'transformer_course.figures._svg': ('a1_figures.html#_svg', 'transformer_course/figures.py'),
                                             'transformer_course.figures.heat': ('a1_figures.html#heat', 'transformer_course/figures.py'),
                                             'transformer_course.figures.heat_map': ( 'a1_figures.html#heat_map',

@@ -200,6 +200,5 @@ class AttentionLM(nn.Module):
                 f"but the model has positions for max_len={longest}"
             )
         x = self.token(tokens) + self.position.weight[:length]
-        return self.vocabulary(
-            x + self.head(x, mask=causal_mask(length, device=tokens.device))
-        )
+        mask = causal_mask(length, device=tokens.device)
+        return self.vocabulary(x + self.head(x, mask=mask))

@@ -36,7 +36,7 @@ STYLE = {
     "svg.fonttype": "none",
     "font.size": 10.5,
     "axes.titlesize": 10.5,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
     "axes.labelsize": 10.5,
@@ -144,7 +144,7 @@ def heat(
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
-    weights = [[float(weight) for weight in row] for row in weights]
+    weights = _numbers(weights)
     if [len(row) for row in weights] != [len(columns)] * len(rows):
         width = len(weights[0]) if weights else 0
         raise ValueError(
@@ -167,6 +167,13 @@ def heat(
                 ink = "white" if abs(weight) > 0.55 * top else INK
                 at = {"ha": "center", "va": "center", "fontsize": 9.5, "color": ink}
                 axes.text(j + 0.5, i + 0.5, f"{weight:.2f}", **at)
+
+
+def _numbers(weights: Sequence[Sequence[float]]) -> list[list[float]]:
+    "The rows of a tensor, an array or lists."
+    if hasattr(weights, "detach"):
+        weights = weights.detach()
+    return [[float(weight) for weight in row] for row in weights]
 
 
 def _label(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
@@ -193,7 +200,7 @@ def spoken(
     weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]
 ) -> str:
     "The matrix in words: every number of a small one, the largest of each row else."
-    weights = [[float(weight) for weight in row] for row in weights]
+    weights = _numbers(weights)
     if len(columns) <= 6:
         said = [
             f"{name}: " + ", ".join(f"{c} {w:.2f}" for c, w in zip(columns, row))

@@ -277,11 +277,9 @@ def generate(
     return tokens
 
 # %% ../nbs/00_prediction.ipynb #a7502570
-STEPS, BATCH_SIZE, LENGTH = (
-    500,
-    32,
-    64,
-)  # the rules of the race: training steps, sequences in a batch, tokens in a sequence
+STEPS = 500  # training steps that a model gets
+BATCH_SIZE = 32  # sequences in a batch
+LENGTH = 64  # tokens in a sequence
 
 
 def compete(

@@ -17,7 +17,7 @@ CELL_TIMEOUT = 600      # seconds
 
 
 class NotebookFailed(Exception):
-    "A cell raised; the message holds the notebook, the cell and its traceback."
+    "A cell raised or warned; the message holds the notebook, the cell and its traceback, or the warning."
 
 
 def _environment(workers: int) -> dict[str, str]:
@@ -32,7 +32,7 @@ async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaph
     async with jobs:
         cells = sum(cell.cell_type == "code" for cell in nb.cells)
         task = progress.add_task(path.stem, total=cells)
-        client = NotebookClient(nb, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False,
+        client = NotebookClient(nb, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, coalesce_streams=True,
                                 resources={"metadata": {"path": str(path.parent)}},
                                 on_cell_complete=lambda cell, cell_index: progress.advance(task))
         begin = time.monotonic()
@@ -40,6 +40,8 @@ async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaph
             await client.async_execute(env=environment)
         except CellExecutionError as error:
             raise NotebookFailed(f"{path.relative_to(ROOT)} failed\n{error}") from None
+        if said := [output.text for cell in nb.cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]:
+            raise NotebookFailed(f"{path.relative_to(ROOT)} would show warnings to its readers\n{''.join(said)}")
         progress.update(task, completed=cells)
         return nb, time.monotonic() - begin
 
