@@ -87,6 +87,12 @@ def test_large_scores_do_not_overflow():
     assert torch.isfinite(attention(*(x.half() for x in (q / 5, k / 5, v / 5)))).all()         # q·k alone would pass 65,504
 
 
+def test_forbidden_keys_lose_even_against_very_low_scores():
+    q, k = torch.full((1, 1), 1e3), torch.tensor([[-1e3], [-2e3], [0.0]])            # scores -1e6, -2e6 and 0, the last one forbidden
+    weights = attention_weights(q, k, torch.tensor([True, True, False]))
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0, 0.0]]))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast(dtype):
     q, k, v = (torch.randn(2, 5, 8) for _ in range(3))
@@ -172,3 +178,10 @@ def test_language_model_does_not_see_the_future_and_starts_near_ignorance():
         changed[:, t + 1:] = torch.randint(0, 11, (2, 8 - t))
         torch.testing.assert_close(model(changed)[:, :t + 1], model(tokens)[:, :t + 1], rtol=0, atol=0)
     assert abs(next_token_loss(model, tokens).item() - math.log(11)) < 1
+
+
+def test_language_model_knows_where_tokens_stand():
+    torch.manual_seed(0)
+    model = AttentionLM(11, 9, 8)
+    one, other = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 1, 3]])                # without positions the last prediction would be the same
+    assert not torch.allclose(model(one)[:, -1], model(other)[:, -1], atol=1e-3)

@@ -48,7 +48,7 @@ async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaph
 
 async def _run_all(todo, workers: int, console: Console, keep):
     columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} cells"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         environment, jobs = _environment(workers), asyncio.Semaphore(workers)
         runs = [asyncio.create_task(_run(path, nb, environment, jobs, progress)) for path, nb in todo]
         failures = []
