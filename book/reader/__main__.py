@@ -2,6 +2,7 @@
 import argparse
 import hashlib
 import http.server
+import json
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 import nbformat
 from rich.console import Console
 
-from . import BUILD, PACKAGE, ROOT, SITE, address, notebooks
-from .colab import colab_notebook
+from . import BUILD, PACKAGE, ROOT, SITE, address, gates, notebooks
+from .colab import SETUP, colab_notebook
 from .execute import NotebookFailed, execute
 from .notebook import executed, to_run
 from .prose import fill
 
 STAMP = BUILD / "stamp"
+SURVEY = BUILD / "survey.json"
 INPUTS = ("nbs", "book", PACKAGE, "_config.yml", "_toc.yml", "pyproject.toml", "requirements.lock", "README.md")
 NOT_INPUTS = {"_build", "__pycache__", ".ipynb_checkpoints"}
 console = Console(highlight=False)
@@ -64,10 +66,15 @@ def build_wheel() -> Path:
     return next(out.glob("*.whl"))
 
 
+def published(wheel: str) -> str:
+    "What pip installs: the published wheel, or where no address is known the wheel in the notebook's own folder."
+    site = address.site_url()
+    return f"{site}/wheel/{wheel}" if site else wheel
+
+
 def build_colab(wheel: str):
     "The Colab version of every notebook, beside the book. They install the published wheel, or one in their own folder."
-    site = address.site_url()
-    package = f"{site}/wheel/{wheel}" if site else wheel
+    site, package = address.site_url(), published(wheel)
     out = SITE / "colab"
     out.mkdir(exist_ok=True)
 
@@ -85,11 +92,41 @@ def build_colab(wheel: str):
         nbformat.write(nb, out / path.name)
 
 
+def build_exercises(wheel: str):
+    "The exercises of each chapter as a notebook for Colab and Jupyter, and as a Python file, beside the book."
+    from transformer_course import exercises
+
+    out = SITE / "exercises"
+    out.mkdir(exist_ok=True)
+    for chapter in dict.fromkeys(exercises.exercise(id).chapter for id in exercises.all()):
+        nb = nbformat.from_dict(exercises.exercise_notebook(chapter, setup=SETUP.format(package=published(wheel))))
+        nbformat.validate(nb)
+        nbformat.write(nb, out / f"{chapter}.ipynb")
+        (out / f"{chapter}.py").write_text(exercises.exercise_script(chapter))
+
+
+def survey():
+    """How every gate does on its own wrong and right answers, for the page that shows it and the tests that demand it.
+
+    Runs in a process of its own, because the package may have been exported a moment ago.
+    """
+    files = sorted(path for path in (ROOT / PACKAGE).rglob("*") if path.suffix in {".py", ".json"})
+    known = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    if SURVEY.exists() and json.loads(SURVEY.read_text())["package"] == known:
+        return
+    code = ("import dataclasses, json, sys; from transformer_course import exercises; "
+            "gates = [dataclasses.asdict(exercises.survey(id)) for id in exercises.all()]; "
+            "open(sys.argv[1], 'w').write(json.dumps({'package': sys.argv[2], 'gates': gates}))")
+    SURVEY.parent.mkdir(parents=True, exist_ok=True)
+    run("python", "-c", code, str(SURVEY), known, what="the survey of the gates")
+
+
 def build(jobs: int | None = None, *, export: bool = True):
     "Everything from the notebooks to the site; returns at once when nothing has changed."
     begin = time.monotonic()
     if export:
         run("nbdev-export", what="the export")
+        gates.export()
     stamp = fingerprint()
     if STAMP.exists() and STAMP.read_text() == stamp and (SITE / "index.html").exists():
         console.print(f"The book is up to date ({time.monotonic() - begin:.1f} s).")
@@ -98,11 +135,15 @@ def build(jobs: int | None = None, *, export: bool = True):
     console.print("[bold]Notebooks[/bold]")
     ran = execute(workers=jobs, console=console)
     console.print(f"  {len(ran)} ran, {len(notebooks()) - len(ran)} unchanged")
+    with console.status("  gates"):
+        survey()
     console.print("[bold]Pages[/bold]")
     with console.status("  Sphinx, warnings as errors"):
         build_pages()
     with console.status("  wheel and Colab notebooks"):
-        build_colab(build_wheel().name)
+        wheel = build_wheel().name
+        build_colab(wheel)
+        build_exercises(wheel)
     STAMP.write_text(stamp)
     console.print(f"  built {SITE.relative_to(ROOT)} in {time.monotonic() - begin:.1f} s")
 

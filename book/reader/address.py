@@ -34,7 +34,7 @@ def site_url() -> str | None:
     return None
 
 
-def colab_url(chapter: str) -> str | None:
-    "The address that opens a chapter in Colab: Colab reads notebooks from the branch that holds the published site."
+def colab_url(chapter: str, folder: str = "colab") -> str | None:
+    "The address that opens a notebook of the site in Colab, which reads the branch that holds the published site."
     slug = repository()
-    return f"https://colab.research.google.com/github/{slug}/blob/{PAGES_BRANCH}/colab/{chapter}.ipynb" if slug else None
+    return f"https://colab.research.google.com/github/{slug}/blob/{PAGES_BRANCH}/{folder}/{chapter}.ipynb" if slug else None

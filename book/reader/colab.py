@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import nbformat
 
+from . import gates
 from .directives import split
 
 SETUP = '''# @title Set up: install the course, look for a GPU
@@ -28,12 +29,16 @@ def colab_notebook(nb: nbformat.NotebookNode, package: str, link: Callable[[str]
     (`../02_attention`) into addresses, or None for those that lead nowhere outside the book.
     """
     cells = [_code(SETUP.format(package=package), "setup", folded="Set up")]
+    tasks = gates.tasks(nb)
     for cell in nb.cells:
+        if cell.id in tasks:
+            cells += _exercise(tasks[cell.id], cell.id, link)
+            continue
         if cell.cell_type == "markdown":
             cells.append(nbformat.v4.new_markdown_cell(plain_markdown(cell.source, link), id=cell.id))
             continue
         found, source = split(cell.source)
-        if not source.strip():
+        if not source.strip() or "gate" in found or "exercise" in found:
             continue
         if found.get("eval") == "false":          # Colab's "Run all" knows no tags
             cells.append(nbformat.v4.new_markdown_cell(f"```python\n{source}\n```", id=cell.id))
@@ -43,6 +48,13 @@ def colab_notebook(nb: nbformat.NotebookNode, package: str, link: Callable[[str]
     metadata = {"accelerator": "GPU", "colab": {"provenance": [], "toc_visible": True},
                 "kernelspec": {"display_name": "Python 3", "name": "python3"}, "language_info": {"name": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def _exercise(task: gates.Task, id: str, link) -> list[nbformat.NotebookNode]:
+    "The task, its stub, and the call that checks it."
+    text = plain_markdown(f"### {task.title}\n\n{task.prompt}", link) + f'\n\nStuck? `hint("{task.id}")`'
+    check = f'from transformer_course.exercises import check, hint, solution\n\ncheck("{task.id}", {task.object})'
+    return [nbformat.v4.new_markdown_cell(text, id=id), _code(task.stub, f"{id}-stub"), _code(check, f"{id}-check")]
 
 
 def _code(source: str, id: str, folded: str | None = None):

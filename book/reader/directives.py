@@ -24,6 +24,8 @@ DIRECTIVES = {d.name: d for d in (
     Directive("hide", "", ("remove-cell",), "the cell runs and readers do not see it: a check that is not part of the argument"),
     Directive("echo", "false", ("remove-input",), "only the cell's output is shown: a figure or a table"),
     Directive("code-fold", "true", ("hide-input",), "the code is folded, the output is shown"),
+    Directive("exercise", r"[a-z_]+\.[a-z_]+", ("remove-cell",), "the solution of an exercise, whose task is the Markdown cell in front"),
+    Directive("gate", "", ("remove-cell",), "the cell is part of the exercises' checkers; readers do not see it"),
     Directive("eval", "false", ("skip-execution",), "the code is shown and never run"),
 )}
 

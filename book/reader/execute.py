@@ -2,6 +2,7 @@
 import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jupyter_cache.base import CacheBundleIn
@@ -84,6 +85,7 @@ def execute(paths=None, *, workers: int | None = None, console: Console | None =
             console.print(f"  ran {path.stem} in {took:.1f} s")
 
     if todo:
-        asyncio.run(_run_all(todo, workers, console, keep))
+        with ThreadPoolExecutor(1) as thread:       # a loop may already be running in this one
+            thread.submit(asyncio.run, _run_all(todo, workers, console, keep)).result()
     return seconds
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 
-from . import BUILD, PACKAGE, ROOT, prose
+from . import BUILD, PACKAGE, ROOT, gates, prose
 from .directives import DIRECTIVES, split
 
 VERSIONS = ("torch", "numpy", "matplotlib", "ipykernel")
@@ -36,6 +36,8 @@ def to_run(text: str) -> nbformat.NotebookNode:
             cells += filter(None, [prose.question(cell), cell])
             continue
         found, cell.source = split(cell.source)
+        if "exercise" in found:
+            cell.source = gates.solution_of(cell.source)
         if tags := [tag for name in found for tag in DIRECTIVES[name].tags]:
             cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), *tags})
         if cell.source.strip():
@@ -49,8 +51,13 @@ def to_run(text: str) -> nbformat.NotebookNode:
 
 def read(text: str) -> nbformat.NotebookNode:
     "The notebook to show. Raises KeyError if it was not run: the numbers in its prose come from the run."
-    nb = to_run(text)
+    nb, source = to_run(text), nbformat.reads(text, as_version=4)
     prose.fill(nb, executed(nb))
+    if tasks := gates.tasks(source):
+        chapter = gates.chapter_of(source)
+        for cell in nb.cells:
+            if cell.id in tasks:
+                cell.source = gates.box(tasks[cell.id], chapter)
     return nb
 
 

@@ -1,12 +1,13 @@
 """The Sphinx side of the book: marks on exported cells, the Colab and download buttons, and links that need an address."""
 import ast
 import html
+import json
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
 
-from . import PACKAGE, address
+from . import BUILD, PACKAGE, address
 from .directives import module_of
 
 
@@ -54,6 +55,24 @@ def header_buttons(app, pagename, templatename, context, doctree):
                                              "tooltip": "Open this chapter in Google Colab", "label": "launch-colab"})
 
 
+def fill_gate_table(app, docname, source):
+    "The page about the gates shows the survey that the build has made: `[[gates]]` becomes its table."
+    if "[[gates]]" in source[0]:
+        source[0] = source[0].replace("[[gates]]", gate_table(json.loads((BUILD / "survey.json").read_text())["gates"]))
+
+
+def gate_table(gates: list[dict]) -> str:
+    "The survey of the gates as a Markdown table, with sums, and below it why some mistakes can't be told apart."
+    head = ["exercise", "mistakes", "rejected", "named", "several slips", "rejected", "named", "right answers", "accepted"]
+    rows = [[f"`{g['id']}`", g["simulated"], g["rejected"], g["named"], g["combinations"], g["combinations"] - g["passed"], g["explained"],
+             g["equivalents"], g["equivalents"] - len(g["refused"])] for g in gates]
+    sums = ["**all**", *(sum(row[column] for row in rows) for column in range(1, len(head)))]
+    lines = [" | ".join(map(str, row)) for row in (head, [":--", *["--:"] * (len(head) - 1)], *rows, sums)]
+    table = "\n".join(f"| {line} |" for line in lines)
+    alike = [f"* `{g['id']}`, mistake {name}: {why}" for g in gates for name, why in g["alike"].items()]
+    return table + ("\n\nMistakes that can't be told from another one, with the reason:\n\n" + "\n".join(alike) if alike else "")
+
+
 def repair_roles(app, pagename, templatename, context, doctree):
     "docutils calls citations a list without list items, which screen readers trip over."
     if "body" in context:
@@ -65,4 +84,5 @@ def setup(app):
     app.connect("doctree-resolved", mark_exported)
     app.connect("html-page-context", header_buttons, priority=600)      # the theme adds its buttons at 501
     app.connect("html-page-context", repair_roles)
+    app.connect("source-read", fill_gate_table)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
