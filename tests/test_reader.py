@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from reader import ROOT, address, execute, notebook, prose
+from reader import ROOT, address, execute, gates, notebook, prose
 from reader.colab import colab_notebook, plain_markdown
 from reader.directives import problems, split
 from reader.sphinx_extension import header_buttons
@@ -145,6 +145,61 @@ def test_numbers_are_asked_for_only_where_prose_has_some():
     assert shown[0][prose.MIME] == ["2.00", "'d'"]
 
 
+TASK = """### Double it
+
+*build it · difficulty 1 of 5 · importance 2 of 5 · 3 minutes*
+
+Return twice the number.
+
+:::{dropdown} Hint 1: a question
+How often?
+:::
+
+:::{dropdown} Hint 2: the plan
+Multiply.
+:::
+"""
+SOLUTION = """#| exercise: thing.double
+def double(x):
+    "Twice x."
+    # solution
+    return 2 * x
+    # end
+"""
+
+
+def test_exercise_has_a_stub_a_solution_and_words():
+    nb = nbformat.reads(book("#| gate\ngate = 1", TASK.replace("###", "Text ###", 1), SOLUTION), as_version=4)
+    nb.cells[2].source = TASK
+    task = next(iter(gates.tasks(nb).values()))
+    assert task.stub == 'def double(x):\n    "Twice x."\n    raise NotImplementedError'
+    assert task.solution == 'def double(x):\n    "Twice x."\n    return 2 * x'
+    assert (task.id, task.title, task.object, task.difficulty, task.importance, task.minutes) == ("thing.double", "Double it", "double", 1, 2, 3)
+    assert task.prompt == "Return twice the number." and len(task.hints) == 2 and "Multiply." in task.hints[1]
+    shown = gates.box(task, "00_thing")
+    assert shown.index("raise NotImplementedError") < shown.index("Solution") < shown.index("return 2 * x")
+    ran = notebook.to_run(nbformat.writes(nb))
+    assert "# solution" not in ran.cells[-1].source and ran.cells[-1].metadata.tags == ["remove-cell"]
+
+
+@pytest.mark.parametrize(("source", "stub"), [
+    ("# solution\nx = 3\n# stub: x = ...\n# end", "x = ..."),
+    ("def f():\n    a = 1\n    # solution\n    return a\n    # stub: return -a\n    # end", "def f():\n    a = 1\n    return -a"),
+])
+def test_stubs_may_say_something_else(source, stub):
+    assert gates.stub_of(source) == stub and "stub" not in gates.solution_of(source + "\n")
+
+
+@pytest.mark.parametrize(("text", "code", "missing"), [
+    (TASK.replace("### Double it", "Double it"), SOLUTION, "title"), (TASK.replace("*build it", "build it"), SOLUTION, "kind and difficulty"),
+    (TASK, SOLUTION.replace("# end", ""), "# solution"),
+])
+def test_exercise_that_is_not_complete_is_an_error(text, code, missing):
+    nb = new_notebook(cells=[new_markdown_cell(text), new_code_cell(code)])
+    with pytest.raises(gates.TaskError, match=missing):
+        gates.tasks(nb)
+
+
 MYST = """(label)=
 ## Title
 
@@ -256,5 +311,5 @@ def test_wheel_holds_the_package_and_its_results(built, tmp_path):
     wheel = next((built / "wheel").glob("*.whl"))
     shutil.unpack_archive(wheel, tmp_path, "zip")
     packed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "transformer_course").rglob("*") if path.is_file()}
-    wanted = {path.relative_to(ROOT).as_posix() for pattern in ("*.py", "results/*.json") for path in (ROOT / "transformer_course").glob(pattern)}
+    wanted = {path.relative_to(ROOT).as_posix() for pattern in ("*.py", "gates/*.py", "gates/*.json", "results/*.json") for path in (ROOT / "transformer_course").glob(pattern)}
     assert wanted == packed

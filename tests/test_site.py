@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from reader import ROOT, SITE, notebooks
+from transformer_course import exercises
 
 CHAPTERS = [f"nbs/{path.stem}.html" for path in notebooks()]
 PROSE = [f"book/{path.stem}.html" for path in sorted((ROOT / "book").glob("*.md"))]
@@ -172,6 +173,27 @@ def test_hidden_cells_do_not_show_and_folded_ones_unfold(visit):
     assert code.is_visible()
 
 
+def test_exercise_box_keeps_hints_and_solution_folded_until_asked(visit):
+    one = visit("nbs/02_attention.html")
+    box = one.page.locator(".admonition.exercise").first
+    hint, solution = box.locator("details", has_text="Hint 1").first, box.locator("details", has_text="Solution").first
+    assert box.get_by_text("raise NotImplementedError").is_visible()
+    assert not hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
+    hint.locator("summary").focus()
+    one.page.keyboard.press("Enter")
+    assert hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
+    solution.locator("summary").click()
+    assert "softmax(dim=-1) @ v" in solution.locator("pre").inner_text()
+
+
+def test_page_about_gates_shows_the_survey(visit):
+    table = visit("book/gates.html").page.locator("article table")
+    rows = table.locator("tbody tr").all_inner_texts()
+    assert len(rows) == len(exercises.all()) + 1 and rows[-1].startswith("all")
+    counts = [int(cell) for cell in rows[-1].split()[1:]]
+    assert counts[0] == counts[1] > 50 and counts[3] == counts[4] and counts[6] == counts[7]
+
+
 def test_numbers_in_prose_were_computed(visit):
     text = visit("nbs/02_attention.html").page.locator("article").inner_text()
     assert re.search(r"each token mostly reads itself: 0\.8\d of its weight", text)
@@ -210,4 +232,6 @@ def test_first_load_of_the_chapter_stays_light(visit, built):
 def test_site_is_complete():
     for path in notebooks():
         assert (SITE / "nbs" / f"{path.stem}.html").exists() and (SITE / "colab" / path.name).exists()
+    for chapter in {exercises.exercise(id).chapter for id in exercises.all()}:
+        assert (SITE / "exercises" / f"{chapter}.ipynb").exists() and (SITE / "exercises" / f"{chapter}.py").exists()
     assert (SITE / ".nojekyll").exists() and Path(SITE / "index.html").exists()

@@ -1,0 +1,395 @@
+"""Exercises: the gates on wrong and right answers, four doors with one verdict, and learners who break things."""
+import ast
+import json
+import math
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reader import ROOT
+from reader.__main__ import SURVEY, survey
+from transformer_course import exercises, progress
+
+BIN = Path(sys.executable).parent
+IDS = exercises.all()
+CHAPTERS = list(dict.fromkeys(exercises.exercise(id).chapter for id in IDS))
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    "Nobody's real progress is touched."
+    monkeypatch.setenv("TRANSFORMER_COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+@pytest.fixture(scope="module")
+def surveys():
+    "The survey that the build makes, of this very package."
+    survey()
+    return {gate["id"]: gate for gate in json.loads(SURVEY.read_text())["gates"]}
+
+
+# --- the gates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_gate_rejects_what_is_wrong_accepts_what_is_right_and_names_mistakes(id, surveys):
+    gate = surveys[id]
+    assert gate["rejected"] == gate["simulated"] >= 3, "a wrong answer passes"
+    assert gate["unnamed"] == [], "mistakes that are neither named nor listed with a reason"
+    assert gate["refused"] == [] and gate["equivalents"] >= 2, "a right answer is turned away"
+    assert gate["passed"] == 0, "a combination of slips passes"
+
+
+def test_attention_gate_knows_twenty_mistakes_and_their_combinations(surveys):
+    gate = surveys["attention.scaled_dot_product"]
+    assert gate["simulated"] >= 20 and gate["combinations"] > 500 and gate["explained"] == gate["combinations"]
+
+
+def test_chapters_have_enough_exercises_and_each_kind():
+    for chapter in CHAPTERS:
+        kinds = [one.kind for one in exercises.of_chapter(chapter)]
+        assert len(kinds) >= (3 if chapter.startswith("00") else 6)
+        assert chapter.startswith("00") or {"build it", "find the bug", "predict first"} <= set(kinds)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_words_are_complete(id):
+    one = exercises.exercise(id)
+    assert len(one.prompt) > 60 and len(one.hints) >= 3 and 1 <= one.minutes <= 60
+    assert "{{" not in one.prompt and "# solution" not in one.solution and "# stub" not in one.stub
+    assert one.object in {*re.findall(r"^(?:def|class) (\w+)", one.stub, re.M), *re.findall(r"^(\w+) =", one.stub, re.M)}
+    for code in (one.stub, one.solution):
+        ast.parse(code)
+    for mistake in exercises.gate(id).every_mistake():
+        assert 3 < len(mistake.name) < 70 and len(mistake.message()) > 20
+
+
+# --- four doors, one verdict ---------------------------------------------------------------------------------------------
+
+
+def written(chapter: str, folder: Path, kind: str, answers) -> Path:
+    "The file that `start` writes, with `answers(exercise)` in place of the stubs."
+    path = exercises.start(chapter, folder, notebook=kind == "ipynb")
+    if kind == "ipynb":
+        nb = json.loads(path.read_text())
+        for one in exercises.of_chapter(chapter):
+            cell = next(cell for cell in nb["cells"] if "".join(cell["source"]) == one.stub)
+            cell["source"] = answers(one).splitlines(keepends=True)
+        path.write_text(json.dumps(nb))
+    else:
+        text = path.read_text()
+        for one in exercises.of_chapter(chapter):
+            assert one.stub in text
+            text = text.replace(one.stub, answers(one), 1)
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["py", "ipynb"])
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_stubs_are_not_tried_and_solutions_are_right(chapter, kind, tmp_path):
+    for answers, expected in ((lambda one: one.stub, "not tried"), (lambda one: one.solution, "right")):
+        path = written(chapter, tmp_path / expected, kind, answers)
+        verdicts = {one.id: exercises.check_file(path, one.id).status for one in exercises.of_chapter(chapter)}
+        assert set(verdicts.values()) == {expected}, verdicts
+
+
+WRONG = """
+def scaled_dot_product(q, k, v, mask=None):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, 0)
+    return scores.softmax(-1) @ v
+"""
+
+
+def wrong_first(one):
+    return WRONG if one.id == "attention.scaled_dot_product" else one.stub
+
+
+def test_all_doors_say_the_same(tmp_path):
+    scope = {"math": math}
+    exec(WRONG, scope)
+    here = exercises.check("attention.scaled_dot_product", scope["scaled_dot_product"])
+    assert (here.status, here.name) == ("not yet", "A7")
+    path = written("02", tmp_path, "py", wrong_first)
+    nb = written("02", tmp_path, "ipynb", wrong_first)
+    assert str(exercises.check_file(path, here.exercise)) == str(exercises.check_file(nb, here.exercise)) == str(here)
+    terminal = run("check", str(path), "--only", here.exercise)
+    tests = subprocess.run([BIN / "pytest", path, "-q", "-p", "no:cacheprovider"], capture_output=True, text=True, cwd=tmp_path)
+    assert terminal.returncode == 1 and tests.returncode == 1
+    for line in str(here).splitlines()[1:]:
+        assert line.strip() in " ".join(re.sub(r"[│╭╰─╮╯]", " ", terminal.stdout).split()) and line.strip() in tests.stdout
+    assert "1 failed" in tests.stdout and "7 skipped" in tests.stdout
+    assert here._repr_html_().count("exp(0) = 1") == 1
+
+
+def run(*arguments, **options):
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run([BIN / "transformer-course", *arguments], capture_output=True, text=True, env=environment, **options)
+
+
+def test_command_line(tmp_path):
+    assert run("start", "02", cwd=tmp_path).returncode == 0
+    again = run("start", "02", cwd=tmp_path)
+    assert again.returncode == 2 and "stays as it is" in again.stderr
+    checked = run("check", "02", cwd=tmp_path)
+    assert checked.returncode == 0 and checked.stdout.count("not tried") == 8 and "0 of 8 right" in checked.stdout
+    listed = run("exercises", "02").stdout
+    assert all(id in listed for id in IDS if id.startswith("attention.")) and "115" in listed
+    assert "How many weights" in run("hint", "attention.bill").stdout and "Twice the text" in run("hint", "attention.bill").stdout
+    assert "12 * 12" in run("solution", "attention.bill").stdout
+    assert "0 of 8 right" in run("progress").stdout
+    exported = json.loads(run("progress", "--json").stdout)
+    assert exported["exercises"]["attention.bill"]["hints"] == 2 and exported["exercises"]["attention.bill"]["solution read"] == "before success"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["check", "77"], "no exercises for chapter '77'"), (["check", "gone.py"], "no file gone.py"), (["hint", "attention.bil"], "did you mean attention.bill"),
+    (["check", "02"], "`transformer-course start 02` writes it"), (["start", "77"], "no exercises for chapter"), (["check", "02.txt"], "no exercises"),
+])
+def test_command_line_says_what_is_wrong(arguments, said, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_both_files_at_once_are_a_question(tmp_path):
+    run("start", "02", cwd=tmp_path)
+    run("start", "02", "--notebook", cwd=tmp_path)
+    assert "both here" in run("check", "02", cwd=tmp_path).stderr
+
+
+def test_watch_checks_again_when_the_file_changes(tmp_path):
+    path = exercises.start("02", tmp_path)
+    watcher = subprocess.Popen([BIN / "transformer-course", "check", str(path), "--only", "attention.bill", "--watch"], stdout=subprocess.PIPE, text=True)
+    try:
+        lines = iter(watcher.stdout.readline, "")
+        assert any("Waiting for" in line for line in lines)
+        path.write_text(path.read_text().replace("bill = ...", "bill = 12 * 12 * 1024**2 * 2"))
+        assert any("1 of 1 right" in line for line in lines)
+    finally:
+        watcher.kill()
+        watcher.wait()
+
+
+def test_files_are_never_overwritten(tmp_path):
+    path = tmp_path / "02_attention.py"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError):
+        exercises.start("02", tmp_path)
+    assert path.read_text() == "mine"
+
+
+def test_hints_come_in_order_and_the_last_one_stays():
+    said = [str(exercises.hint("attention.causal_mask")) for _ in range(4)]
+    assert "Hint 1 of 3" in said[0] and "Hint 2 of 3" in said[1] and "Hint 3 of 3" in said[2] and said[3] == said[2]
+    assert "solution(" in said[2] and "solution(" not in said[1]
+    assert "Hint 1 of 3" in str(exercises.hint("attention.causal_mask", 1))
+
+
+# --- learners who break things ----------------------------------------------------------------------------------------------
+
+KEEP = []
+
+
+def greedy(q, k, v, mask=None):
+    return torch.ones(10**6, 10**6)
+
+
+def floods(q, k, v, mask=None):
+    for _ in range(10**5):
+        print("x" * 100)
+    return right(q, k, v, mask)
+
+
+def right(q, k, v, mask=None):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def patches(q, k, v, mask=None):
+    from transformer_course import judging
+    torch.allclose = torch.equal = lambda *a, **k: True
+    judging.same = judging._agrees = judging._passes = judging.judge = lambda *a, **k: True
+    return torch.zeros(())
+
+
+def seeds(q, k, v, mask=None):
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    return right(q, k, v, mask)
+
+
+def loops(q, k, v, mask=None):
+    while True:
+        try:
+            time.sleep(0.001)
+        except BaseException:
+            pass
+
+
+def borrows(q, k, v, mask=None):
+    from transformer_course.attention import attention
+    return attention(q, k, v, mask)
+
+
+def borrows_from_the_gate(q, k, v, mask=None):
+    from transformer_course.gates.attention import scaled_dot_product_gate
+    return scaled_dot_product_gate.reference(q, k, v, mask)
+
+
+HOSTILE = {
+    "raises": (lambda q, k, v, mask=None: 1 / 0, "ZeroDivisionError"),
+    "wrong arity": (lambda q, k: q, "takes 2 positional arguments"),
+    "None": (None, "That is None"),
+    "returns None": (lambda q, k, v, mask=None: None, "returned None"),
+    "a tensor, not a function": (torch.ones(3), "without calling it"),
+    "text": (lambda q, k, v, mask=None: "attention", "It returned 'attention'"),
+    "a list": (lambda q, k, v, mask=None: right(q, k, v, mask).tolist(), "It returned"),
+    "an object": (lambda q, k, v, mask=None: object(), "an object of type object"),
+    "wrong shape": (lambda q, k, v, mask=None: right(q, k, v, mask)[..., :1], "shape"),
+    "NaN": (lambda q, k, v, mask=None: right(q, k, v, mask) * math.nan, "holds NaN"),
+    "changes its input": (lambda q, k, v, mask=None: right(q.mul_(2), k, v, mask), "changed its input 1"),
+    "returns its input": (lambda q, k, v, mask=None: v, "piece of its own input"),
+    "a random answer": (lambda q, k, v, mask=None: torch.rand(*q.shape[:-1], v.shape[-1]), "sum to"),
+    "an endless loop": (loops, "loop that never ends"),
+    "a huge allocation": (greedy, "more memory"),
+    "sys.exit": (lambda q, k, v, mask=None: sys.exit(0), "sys.exit"),
+    "os._exit": (lambda q, k, v, mask=None: os._exit(0), "Python ended"),
+    "a crash": (lambda q, k, v, mask=None: os.kill(os.getpid(), 11), "Python ended"),
+    "patches the checker": (patches, "shape"),
+    "the course's function": (__import__("transformer_course.attention").attention.attention, "the course's own code"),
+    "the course's function, wrapped": (borrows, "this function of the course is the answer"),
+    "a class": (type("Attention", (), {}), "takes no arguments"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_and_clumsy_answers_get_a_clear_verdict(name, monkeypatch):
+    answer, said = HOSTILE[name]
+    state = torch.random.get_rng_state()
+    monkeypatch.setitem(vars(exercises.gate("attention.scaled_dot_product")), "seconds", 1.0)
+    begin = time.monotonic()
+    verdict = exercises.check("attention.scaled_dot_product", answer)
+    assert verdict.status == "not yet" and said in str(verdict), str(verdict)
+    assert time.monotonic() - begin < 10
+    assert torch.equal(torch.random.get_rng_state(), state) and torch.get_default_dtype() == torch.float32
+    assert progress.read_progress()["attention.scaled_dot_product"]["status"] == "not yet"      # the progress file survived
+    assert exercises.check("attention.scaled_dot_product", right).status == "right"               # and so did the checker
+
+
+@pytest.mark.parametrize("answer", [floods, seeds], ids=["floods the screen", "sets seeds and defaults"])
+def test_bad_manners_outside_the_answer_do_no_harm(answer, capfd):
+    state = torch.random.get_rng_state()
+    verdict = exercises.check("attention.scaled_dot_product", answer)
+    assert verdict.status == "right" and len(str(verdict)) < 800
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert capfd.readouterr().out == ""
+
+
+def test_what_is_not_defended_is_documented():
+    "A learner alone at home can reach the reference through the gate; the page says that cheating is possible."
+    assert exercises.check("attention.scaled_dot_product", borrows_from_the_gate).status == "right"
+    text = (ROOT / "nbs/A5_isolation.ipynb").read_text()
+    assert "What is *not* defended" in text
+
+
+@pytest.mark.parametrize(("source", "status", "said"), [
+    ("def scaled_dot_product(q, k, v, mask=None)\n    return q\n", "not yet", "SyntaxError"),
+    ("import nowhere_to_be_found\n", "not yet", "nowhere_to_be_found"),
+    ("", "not tried", "There is no `scaled_dot_product`"),
+    ("scaled_dot_product = None\n", "not yet", "That is None"),
+    ("raise SystemExit\n", "not tried", "There is no"),
+    ("while True: pass\n", "not tried", "There is no"),
+    ("x = [0] * 10**12\ndef scaled_dot_product(q, k, v, mask=None):\n    raise NotImplementedError\n", "not tried", "Not tried yet"),
+])
+def test_broken_files_get_a_clear_verdict(source, status, said, tmp_path):
+    path = tmp_path / "02_attention.py"
+    path.write_text(source)
+    verdict = exercises.check_file(path, "attention.scaled_dot_product")
+    assert verdict.status == status and said in str(verdict), str(verdict)
+
+
+def test_a_broken_cell_elsewhere_in_a_notebook_does_not_matter(tmp_path):
+    path = written("02", tmp_path, "ipynb", lambda one: one.solution)
+    nb = json.loads(path.read_text())
+    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    nb["cells"].insert(2, code | {"id": "a", "source": ["%matplotlib inline\n", "!ls\n", "this is no Python\n"]})
+    nb["cells"].insert(3, code | {"id": "b", "source": ["for _ in iter(int, 1): pass\n"]})
+    path.write_text(json.dumps(nb))
+    assert exercises.check_file(path, "attention.scaled_dot_product").status == "right"
+
+
+def test_failures_show_the_learners_line(tmp_path):
+    path = tmp_path / "02_attention.py"
+    path.write_text("import torch\n\ndef scaled_dot_product(q, k, v, mask=None):\n    scores = q @ k\n    return scores\n")
+    assert "line 4: scores = q @ k" in str(exercises.check_file(path, "attention.scaled_dot_product"))
+
+
+# --- wrong answers that nobody listed -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["bias", "noise", "scale", "temperature", "drop a key", "clamp"]), st.floats(0.02, 0.5))
+def test_unlisted_mistakes_are_rejected_without_a_wrong_name(kind, size):
+    def answer(q, k, v, mask=None):
+        if kind == "temperature":
+            q = q * (1 + size)
+        if kind == "clamp":
+            q = q.clamp(-size, size)
+        if kind == "drop a key" and k.shape[-2] > 2:
+            k, v, mask = k[..., 1:, :], v[..., 1:, :], None if mask is None else mask[..., 1:]
+        out = right(q, k, v, mask)
+        generator = torch.Generator().manual_seed(0)
+        return {"bias": out + size, "scale": out * (1 + size),
+                "noise": out + size * torch.randn(out.shape, generator=generator)}.get(kind, out)
+
+    verdict = exercises.check("attention.scaled_dot_product", answer)
+    assert verdict.status == "not yet" and verdict.name is None, str(verdict)
+
+
+# --- progress ------------------------------------------------------------------------------------------------------------------
+
+
+def note(number):
+    progress.note_verdict(f"exercise.{number % 5}", "not yet", f"M{number}")
+
+
+def test_many_processes_write_progress_and_nothing_is_lost():
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        pool.map(note, range(40))
+    entries = progress.read_progress()
+    assert sum(entry["attempts"] for entry in entries.values()) == 40
+    assert sum(len(entry["mistakes"]) for entry in entries.values()) == 40
+
+
+def test_a_crash_while_writing_leaves_the_old_file(monkeypatch):
+    note(1)
+    before = progress.progress_file().read_text()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        note(2)
+    assert progress.progress_file().read_text() == before
+    assert not list(progress.progress_file().parent.glob("*.new"))
+
+
+def test_a_verdict_comes_even_where_progress_cannot_be_saved(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRANSFORMER_COURSE_PROGRESS", str(tmp_path / "file" / "progress.json"))
+    verdict = exercises.check("attention.bill", 301_989_888)
+    assert verdict.status == "right" and "could not be saved" in verdict.message
+
+
+def test_listing_exercises_imports_no_chapter():
+    code = "import sys; from transformer_course import exercises; exercises.all(); print([m for m in sys.modules if 'transformer_course' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "attention" not in done.stdout and "matplotlib" not in done.stdout
