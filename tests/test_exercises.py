@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from reader import ROOT
 from reader.__main__ import SURVEY, survey
-from transformer_course import exercises, progress
+from transformer_course import cli, exercises, progress
 
 BIN = Path(sys.executable).parent
 IDS = exercises.all()
@@ -172,14 +173,29 @@ def test_both_files_at_once_are_a_question(tmp_path):
 def test_watch_checks_again_when_the_file_changes(tmp_path):
     path = exercises.start("02", tmp_path)
     watcher = subprocess.Popen([BIN / "transformer-course", "check", str(path), "--only", "attention.bill", "--watch"], stdout=subprocess.PIPE, text=True)
+    deadline = threading.Timer(90, watcher.kill)  # a watcher that misses the change fails the test, it does not hang it
+    deadline.start()
     try:
         lines = iter(watcher.stdout.readline, "")
         assert any("Waiting for" in line for line in lines)
         path.write_text(path.read_text().replace("bill = ...", "bill = 12 * 12 * 1024**2 * 2"))
         assert any("1 of 1 right" in line for line in lines)
     finally:
+        deadline.cancel()
         watcher.kill()
         watcher.wait()
+
+
+def test_a_change_that_is_saved_while_the_checks_run_is_checked_too(tmp_path):
+    path = tmp_path / "02_attention.py"
+    path.write_text("first")
+    checked = cli._version(path)
+    path.write_text("second, saved before anybody waits")
+    assert cli._next_version(path, checked) == cli._version(path)
+    checked = cli._version(path)
+    path.unlink()
+    threading.Timer(0.5, path.write_text, ["third, after the editor removed the file"]).start()
+    assert cli._next_version(path, checked, every=0.05) == cli._version(path) != checked
 
 
 def test_files_are_never_overwritten(tmp_path):

@@ -117,12 +117,13 @@ def check(
     chosen = [one.id for one in found if only in (None, one.id)]
     if not chosen:
         raise _stop(f"{only} is not an exercise of {path.stem}")
+    checked = _version(path)
     verdicts = _check_all(path, chosen)
     while watch:
         waiting = f"Waiting for {path} to change; Ctrl-C ends."
         console.print(waiting, style="dim", markup=False, soft_wrap=True)
         try:
-            _wait_for_change(path)
+            checked = _next_version(path, checked)
         except KeyboardInterrupt:
             break
         verdicts = _check_all(path, chosen)
@@ -170,15 +171,24 @@ def _show(verdict: Verdict) -> None:
     console.print(Panel(said, title=title, title_align="left", border_style=colour))
 
 
-def _wait_for_change(path: Path, every: float = 0.3) -> None:
-    "Returns when the file has changed (or has come back after being replaced)."
+def _version(path: Path) -> tuple[int, ...]:
+    "Tells one saved state of a file from another; empty while there is no file."
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
-    def state() -> tuple:
-        return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else ()
 
-    before = state()
-    while (now := state()) == before or not now:
+def _next_version(path: Path, checked: tuple, every: float = 0.3) -> tuple[int, ...]:
+    """Waits until the file is another than the one that was checked.
+
+    A change that was saved while the checks ran counts, and a file that an editor
+    removes and writes anew is waited for.
+    """
+    while (now := _version(path)) in (checked, ()):
         time.sleep(every)
+    return now
 
 # %% ../nbs/A10_cli.ipynb #e65b6a7c
 Id = Annotated[str, typer.Argument(help="The id of an exercise.")]
