@@ -147,3 +147,49 @@ def test_bad_input_is_refused(tmp_path):
         fit(Bigram(3), [torch.zeros(1, 2, dtype=torch.long)], steps=2, progress=False)
     with pytest.raises(FloatingPointError, match="nan at step 0"):
         fit(Bigram(3), [torch.zeros(1, 2, dtype=torch.long)], steps=1, loss=lambda model, _: model.table.sum() * math.nan, progress=False)
+
+
+@pytest.fixture
+def downloads(tmp_path, monkeypatch):
+    "A cache of its own, and a server on this machine in place of the network."
+    import functools
+    import http.server
+    import threading
+
+    from transformer_course import prediction
+
+    served, kept = tmp_path / "served", tmp_path / "kept"
+    served.mkdir()
+    monkeypatch.setattr(prediction, "user_cache_path", lambda name: kept)
+    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(served))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield served, kept, f"http://127.0.0.1:{server.server_port}", lambda name, *value: monkeypatch.setitem(prediction.DOWNLOADS, name, value)
+    server.shutdown()
+
+
+def test_downloads_are_fetched_once_unpacked_and_kept(downloads):
+    import zipfile
+
+    served, kept, address, offer = downloads
+    (served / "plays.txt").write_text("To be, or not to be")
+    with zipfile.ZipFile(served / "words.zip", "w") as packed:
+        packed.writestr("words", "anarchism originated as a term")
+    offer("plays", f"{address}/plays.txt", 19)
+    offer("words", f"{address}/words.zip", (served / "words.zip").stat().st_size)
+    assert load_corpus("plays") == "To be, or not to be" and load_corpus("words").startswith("anarchism")
+    (served / "plays.txt").unlink()
+    assert load_corpus("plays") == "To be, or not to be"                # from the cache
+    assert sorted(path.name for path in kept.iterdir()) == ["plays.txt", "words.txt"]
+
+
+def test_failed_and_short_downloads_leave_nothing_behind(downloads):
+    served, kept, address, offer = downloads
+    (served / "short.txt").write_text("To be, or")
+    offer("short", f"{address}/short.txt", 19)
+    offer("gone", f"{address}/gone.txt", 19)
+    with pytest.raises(ConnectionError, match="9 bytes, expected 19"):
+        load_corpus("short")
+    with pytest.raises(ConnectionError, match=r"gone.txt.*without a network, load_corpus\(\)"):
+        load_corpus("gone")
+    assert not list(kept.glob("*.txt"))

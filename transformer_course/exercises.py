@@ -269,8 +269,8 @@ def _opening(exercises: list[Exercise], file: str) -> str:
         f"# Exercises of chapter {int(file[:2])}\n\n"
         f"{len(exercises)} exercises, about {minutes} minutes. "
         "Replace what is not implemented, then check it. In a terminal "
-        f"`transformer-course check {file}` checks them all, and so does "
-        f"`pytest {file.replace('.ipynb', '.py')}` on a Python file."
+        f"`transformer-course check {file}` checks them all"
+        + (f", and so does `pytest {file}`." if file.endswith(".py") else ".")
     )
 
 

@@ -275,8 +275,9 @@ def judge(gate: Gate, observed: Observed) -> Verdict:
         return Verdict(gate.id, "not tried", headline)
     wrong = [n for n, one in enumerate(seen) if not _passes(gate, n, one)]
     if not wrong and len(seen) == len(gate.probes):
-        said = f"It passed all {len(seen)} probes." if len(seen) > 1 else ""
-        return Verdict(gate.id, "right", "Right", said, printed=observed.printed)
+        many = len(seen) > 1
+        headline = f"It passed all {len(seen)} probes" if many else "That is right"
+        return Verdict(gate.id, "right", headline, printed=observed.printed)
     if gate.untouched is not None and _explains_all(gate, gate.untouched, seen):
         headline = "Not tried yet: it still does what it did when you found it"
         return Verdict(gate.id, "not tried", headline)

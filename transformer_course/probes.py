@@ -20,7 +20,7 @@ from .judging import Probe
 def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     "Normally distributed numbers of that shape; the same seed gives the same numbers."
     generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(*shape, generator=generator)
+    return scale * torch.randn(shape, generator=generator)
 
 
 def tokens(*shape: int, vocabulary: int, seed: int = 0) -> Tensor:
