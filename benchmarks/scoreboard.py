@@ -3,12 +3,21 @@
     python benchmarks/scoreboard.py
 """
 from transformer_course.attention import AttentionLM
+from transformer_course.config import Config
+from transformer_course.multi_head import MultiHeadLM
 from transformer_course.prediction import LENGTH, Bigram, compete
 from transformer_course.records import record
+
+
+def sizes(vocab_size: int, **rest) -> Config:
+    "The model that the chapters on attention race: one layer, four heads, width 64."
+    return Config(vocab_size=vocab_size, max_len=LENGTH, d_model=64, n_layers=1, n_heads=4, **rest)
+
 
 ENTRIES = (
     ("bigram", 0, Bigram, 0.1),
     ("one attention head", 2, lambda vocab_size: AttentionLM(vocab_size, max_len=LENGTH, d_model=64), 3e-3),
+    ("four heads", 3, lambda vocab_size: MultiHeadLM(sizes(vocab_size)), 3e-3),
 )
 
 if __name__ == "__main__":
