@@ -35,7 +35,7 @@ def twin(layer: MultiHeadAttention) -> nn.MultiheadAttention:
 
 @st.composite
 def calls(draw):
-    "A layer, x, a memory or None, and a mask of one of the promised shapes in which every query may read something."
+    "A layer, x, a memory or None, and no mask, a causal one, or one of a promised shape in which every query may read something."
     torch.manual_seed(draw(st.integers(0, 2**31)))
     n_heads, d_head, batch, queries = draw(size), draw(size), draw(size), draw(size)
     keys = draw(st.one_of(st.none(), size))
@@ -50,6 +50,8 @@ def calls(draw):
     mask = None if shape is None else torch.rand(shape) < 0.6
     if mask is not None:
         mask[..., 0] = True
+    elif queries <= keys and draw(st.booleans()):
+        mask = causal_mask(queries, keys)
     return layer, x, memory, mask
 
 
@@ -76,6 +78,10 @@ def test_equals_pytorch_values_and_gradients(call):
     of_theirs = dict(zip((name for name, _ in theirs.named_parameters()), wanted[len(inputs):], strict=True))
     torch.testing.assert_close(stacked, of_theirs["in_proj_weight"], rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(gradients["output.weight"], of_theirs["out_proj.weight"], rtol=1e-8, atol=1e-8)
+    if layer.query.bias is not None:
+        stacked = torch.cat([gradients[f"{part}.bias"] for part in ("query", "key", "value")])
+        torch.testing.assert_close(stacked, of_theirs["in_proj_bias"], rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(gradients["output.bias"], of_theirs["out_proj.bias"], rtol=1e-8, atol=1e-8)
 
 
 @settings(max_examples=80, deadline=None)
@@ -90,7 +96,11 @@ def test_grouped_queries_equal_pytorch_and_a_loop(groups, group_size, d_head, ba
     q, (k, v) = layer.queries(x), layer.keys_values(memory)
     assert q.shape == (batch, n_heads, queries, d_head) and k.shape == v.shape == (batch, groups, keys, d_head)
     found = layer.attend(q, k, v, mask)
-    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True), rtol=1e-9, atol=1e-9)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    into = torch.randn_like(found)
+    for ours, wanted in zip(*(torch.autograd.grad(out, (q, k, v), into, retain_graph=True) for out in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-8, atol=1e-8)
     per_head = [attention(q[:, i], k[:, i // group_size], v[:, i // group_size], mask[:, 0] if masked else None) for i in range(n_heads)]
     torch.testing.assert_close(found, torch.stack(per_head, dim=1), rtol=1e-9, atol=1e-9)
 
@@ -147,6 +157,14 @@ def test_questions_can_be_shared_by_the_batch():
                                layer.attend(layer.queries(questions.expand(4, -1, -1)), *layer.keys_values(memory), mask))
 
 
+def test_a_memory_can_be_shared_by_the_batch():
+    layer = MultiHeadAttention(config(2, 4)).double()
+    x, memory = torch.randn(4, 3, 8, dtype=torch.float64), torch.randn(1, 6, 8, dtype=torch.float64)
+    mask = padding_mask(torch.tensor([6, 1, 3, 5]), 6)
+    torch.testing.assert_close(layer.attend(layer.queries(x), *layer.keys_values(memory), mask),
+                               layer.attend(layer.queries(x), *layer.keys_values(memory.expand(4, -1, -1)), mask))
+
+
 def test_forward_is_the_arrangement_it_says_and_the_kernel_is_used():
     calls = []
 
@@ -186,6 +204,7 @@ def x(*shape, dtype=torch.float32):
 
 
 LAYER = MultiHeadAttention(config(2, 4))                             # d_model = 8
+FUSED = MultiHeadAttention(config(2, 4), kernel=F.scaled_dot_product_attention)
 
 
 @pytest.mark.refusal
@@ -193,6 +212,8 @@ LAYER = MultiHeadAttention(config(2, 4))                             # d_model =
     (lambda: LAYER(x(2, 3, 7)), ["d_model=8", "(2, 3, 7)"]),
     (lambda: LAYER(x(3, 8)), ["(B, T, d_model=8)", "(3, 8)"]),
     (lambda: LAYER(x(2, 3, 8), x(2, 5, 9)), ["d_model=8", "(2, 5, 9)"]),
+    (lambda: LAYER(x(2, 3, 9), x(2, 5, 8)), ["d_model=8", "(2, 3, 9)"]),
+    (lambda: LAYER.queries(x(3, 8)), ["(B, T, d_model=8)", "(3, 8)"]),
     (lambda: LAYER(x(2, 3, 8), x(3, 5, 8)), ["(2, 2, 3, 4)", "(3, 2, 5, 4)"]),
     (lambda: LAYER(x(2, 3, 8), mask=x(3, 3, 3, dtype=torch.bool)), ["(3, 3, 3)", "2 sequences", "3 queries", "2 heads"]),
     (lambda: LAYER(x(2, 3, 8), mask=x(2, 5, dtype=torch.bool)), ["(2, 5)", "3 queries and 3 keys"]),
@@ -200,6 +221,7 @@ LAYER = MultiHeadAttention(config(2, 4))                             # d_model =
     (lambda: LAYER(x(2, 3, 8), mask=x(2, 3, 3, 3, dtype=torch.bool)), ["(2, 3, 3, 3)", "2 heads"]),
     (lambda: LAYER(x(1, 3, 8), mask=x(1, 1, 1, 3, 3, dtype=torch.bool)), ["(1, 1, 1, 3, 3)"]),
     (lambda: LAYER(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),
+    (lambda: FUSED(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),  # this kernel would add the numbers
     (lambda: share_heads(x(1, 4, 3, 2), 6), ["6 query heads", "4 key-value heads"]),
     (lambda: split_heads(x(1, 3, 10), 3), ["10 components", "n_heads=3"]),
     (lambda: config(3, 3).replace(n_kv_heads=2), ["n_heads=3", "n_kv_heads=2"]),
