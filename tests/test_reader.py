@@ -311,5 +311,5 @@ def test_wheel_holds_the_package_and_its_results(built, tmp_path):
     wheel = next((built / "wheel").glob("*.whl"))
     shutil.unpack_archive(wheel, tmp_path, "zip")
     packed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "transformer_course").rglob("*") if path.is_file()}
-    wanted = {path.relative_to(ROOT).as_posix() for pattern in ("*.py", "gates/*.py", "gates/*.json", "results/*.json") for path in (ROOT / "transformer_course").glob(pattern)}
+    wanted = {path.relative_to(ROOT).as_posix() for pattern in ("*.py", "gates/*.py", "gates/*.json", "results/*.json", "js/*.*") for path in (ROOT / "transformer_course").glob(pattern)}
     assert wanted == packed

@@ -22,10 +22,13 @@ class NotebookFailed(Exception):
 
 
 def _environment(workers: int) -> dict[str, str]:
-    "What kernels see: the package, one thread per kernel and core (kernels that fight over cores are several times slower)."
+    """What kernels see: the package, one thread per kernel and core (kernels that fight over cores are several times slower).
+
+    Progress bars are off and interactive figures leave their code to the page: neither belongs into an output.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"}      # a page needs no progress bars
+    return {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1", "COURSE_FIGURES": "page"}
 
 
 async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaphore, progress: Progress):

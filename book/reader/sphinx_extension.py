@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 
-from . import BUILD, PACKAGE, address
+from . import BUILD, PACKAGE, address, live_figures
 from .directives import module_of
 
 
@@ -85,4 +85,5 @@ def setup(app):
     app.connect("html-page-context", header_buttons, priority=600)      # the theme adds its buttons at 501
     app.connect("html-page-context", repair_roles)
     app.connect("source-read", fill_gate_table)
+    live_figures.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
