@@ -49,6 +49,7 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: live.attention_map([[0.5, 1], [0.5]], "ab", caption="c"), ["even rows", "list"]),
     (lambda: live.attention_map([["a", "b"], ["c", "d"]], "ab", caption="c"), ["expected numbers"]),
     (lambda: live.attention_map(WEIGHTS * 9 - 4, TOKENS, caption="c"), ["from 0 to 1", "-4", "3.2", "scores"]),
+    (lambda: live.attention_map(WEIGHTS * 3, TOKENS, caption="c"), ["from 0 to 1", "0 to 2.4", "scores"]),
     (lambda: live.attention_map(torch.eye(3000), range(3000), caption="c"), ["3,000 tokens", "64"]),
     (lambda: live.attention_map(torch.ones(40, 1, 1), ["a"], caption="c"), ["40 heads", "32"]),
     (lambda: live.attention_map(WEIGHTS[None, None], TOKENS, caption="c"), ["axes", "(1, 4, 4)"]),
@@ -119,6 +120,7 @@ def test_words_say_the_numbers():
     assert "Head a: the: the 0.70, cat 0.10, sat 0.10, on 0.10" in said[0] and "on: the 0.00, cat 0.00, sat 0.38, on 0.62" in said[0]
     assert "past: the 1, cat 2, sat 3, on 4." in said[2] and "all: the 4, cat 4, sat 4, on 4." in said[2]
     assert "To read 8 tokens: 8 and 1; to write them: 8 and 8." in said[3]
+    assert "To read 8 tokens: 10 and 3; to write them: 24 and 24." in live.timeline(8, layers=3, caption="c").words
     assert "Vectors of 20 positions with 6 numbers" in said[4]
 
 
