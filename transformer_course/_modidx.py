@@ -312,6 +312,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                     'transformer_course/gates/multi_head.py'),
                                                      'transformer_course.gates.multi_head.slip': ( 'multi_head.html#slip',
                                                                                                    'transformer_course/gates/multi_head.py'),
+                                                     'transformer_course.gates.multi_head.slopes': ( 'multi_head.html#slopes',
+                                                                                                     'transformer_course/gates/multi_head.py'),
                                                      'transformer_course.gates.multi_head.split_heads': ( 'multi_head.html#split_heads',
                                                                                                           'transformer_course/gates/multi_head.py'),
                                                      'transformer_course.gates.multi_head.split_that': ( 'multi_head.html#split_that',

@@ -44,14 +44,22 @@ def refuses(about, law, *inputs):
 
     def look(answer):
         try:
-            return call(fresh(answer), *inputs)
+            call(fresh(answer), *inputs)
         except (Misconduct, NotImplementedError):
             raise
         except Exception:
             return "refused"
+        return "answered"
 
-    said = lambda seen: None if isinstance(seen, str) else law
+    said = lambda seen: None if seen == "refused" else law
     return Probe(about, look, said, shape=("refused", about))
+
+
+def slopes(about, *inputs, then=()):
+    "`gradients` by the inputs; further arguments may follow them."
+    probe = gradients(about, *inputs)
+    look = lambda answer: probe.look(lambda *given: answer(*given, *then))
+    return Probe(probe.about, look, shape=probe.shape)
 
 # %% ../../nbs/03_multi_head.ipynb #70cab823
 def split_heads(x, n_heads):
@@ -113,8 +121,8 @@ split_heads_gate = Gate(
         left_over(10, 3),
         left_over(6, 4),
         left_over(8, 6),
-        gradients("six components for two heads", numbers(2, 4, 6), n_heads=2),
-        gradients("six components for three heads", numbers(1, 2, 6), n_heads=3),
+        slopes("six components for two heads", numbers(2, 4, 6), then=[2]),
+        slopes("six components for three heads", numbers(1, 2, 6), then=[3]),
     ],
     mistakes=[
         Mistake(
@@ -248,7 +256,7 @@ merge_heads_gate = Gate(
         merges("a batch of two, two heads, five tokens, width three", 2, 2, 5, 3),
         merges("a batch of three, four heads, two tokens, width one", 3, 4, 2, 1),
         merges("one head", 2, 1, 3, 4),
-        gradients("two heads, three tokens, width four", numbers(2, 2, 3, 4)),
+        slopes("two heads, three tokens, width four", numbers(2, 2, 3, 4)),
     ],
     mistakes=[
         Mistake(
@@ -377,8 +385,10 @@ def multi_head_that(
         divisors |= {"model": x.shape[-1] ** 0.5, "all": (n_heads * width) ** 0.5}
         scores = q @ k.mT / divisors[scale]
         if mask_ is not None and mask != "ignored":
-            missing = mask_.dim() == 3 and mask != "no axis"
-            hide = ~mask_[:, None] if missing else ~mask_
+            of_each = mask_.dim() == 3 and mask != "no axis"
+            hide = ~mask_[:, None] if of_each else ~mask_
+            if of_each and mask == "in turn":
+                hide = ~mask_.repeat(n_heads, 1, 1).view_as(scores)
             hide = ~hide if mask == "inverted" else hide
             scores = scores.masked_fill(hide, 0 if mask == "zero" else -math.inf)
         w = scores.softmax({"keys": -1, "queries": -2, "heads": 1}[weights])
@@ -526,8 +536,8 @@ multi_head_gate = Gate(
         batch_apart(read_one(2), numbers(3, 4, 5, seed=8)),
         shuffled(read_one(2), numbers(5, 5, seed=8), order=[3, 0, 4, 1, 2]),
         no_future(read_one(2, [triangle]), numbers(6, 5, seed=8)),
-        gradients("two heads", *matrices(2, 3, 4, 6), n_heads=2),
-        gradients("three heads", *matrices(1, 4, 2, 6), n_heads=3),
+        slopes("two heads", *matrices(2, 3, 4, 6), then=[2]),
+        slopes("three heads", *matrices(1, 4, 2, 6), then=[3]),
     ],
     mistakes=[
         Mistake(
@@ -552,6 +562,23 @@ multi_head_gate = Gate(
             "You added what one head found to the next one's values. Heads work side "
             "by side and meet in the output matrix, not before.",
             one_after_another,
+        ),
+        Mistake(
+            "C4",
+            "Queries and keys use each other's matrix",
+            "W_q belongs to what asks, W_k to what is asked.",
+            lambda x, W_q, W_k, W_v, W_o, n_heads, mask=None: multi_head(
+                x, W_k, W_q, W_v, W_o, n_heads, mask
+            ),
+        ),
+        Mistake(
+            "M20",
+            "The input is added",
+            "You return x plus what the heads write. The layer only writes; whoever "
+            "calls it adds.",
+            lambda x, W_q, W_k, W_v, W_o, n_heads, mask=None: (
+                x + multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask)
+            ),
         ),
         Mistake(
             "A21",
@@ -645,6 +672,12 @@ multi_head_gate = Gate(
                     "(B, T, T) broadcasts against (B, h, T, T) from the right, so the "
                     "mask of example 1 is used for head 1 where B = h, and fails "
                     "elsewhere.",
+                ),
+                "in turn": Mistake(
+                    "M8b",
+                    "The masks are dealt out in turn",
+                    "`mask.repeat(h, 1, 1)` puts the masks in the order 0, 1, 0, 1. "
+                    "All heads of example 0 need mask 0; then come those of example 1.",
                 ),
                 "ignored": Mistake(
                     "A13",
@@ -1085,7 +1118,7 @@ without_head_gate = Gate(
         deleting("three heads, the first deleted", 2, 3, 5, 2, 6, 0),
         deleting("four heads of width three, the last deleted", 2, 4, 5, 3, 12, 3),
         deleting("a single head, deleted", 2, 1, 3, 4, 5, 0),
-        gradients("three heads", numbers(2, 3, 2, 4), numbers(12, 5, seed=1), gone=2),
+        slopes("three heads", numbers(2, 3, 2, 4), numbers(12, 5, seed=1), then=[2]),
     ],
     mistakes=[
         Mistake(
@@ -1266,9 +1299,11 @@ def padded_that(masks="right", hide="keys", scale=True, order="batch first"):
 
 
 def with_padding(about, lengths, t, d, width, n_heads):
+    "A probe in which the outputs at padding count as zero, unless they are NaN."
     x, *Ws, _ = matrices(len(lengths), t, d, n_heads * width)
     real = torch.arange(t) < torch.tensor(lengths)[:, None]
-    return compare(about, x, *Ws, n_heads, real)
+    look = lambda f: call(f, x, *Ws, n_heads, real) * real[..., None]
+    return Probe(about, look, shape=(*x.shape, n_heads, width))
 
 
 def poured(lengths, t, n_heads):
@@ -1382,6 +1417,9 @@ find_the_bug_gate = Gate(
         ),
         "heads first, from beginning to end": padded_that("tiled", order="heads first"),
         "a sequence at a time": sequence_by_sequence,
+        "nothing at padding": lambda x, W_q, W_k, W_v, n_heads, real: (
+            padded_heads(x, W_q, W_k, W_v, n_heads, real) * real[..., None]
+        ),
     },
 )
 
