@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from reader import ROOT
 from reader.__main__ import SURVEY, survey
 from transformer_course import cli, exercises, progress
+from transformer_course.judging import same
 
 BIN = Path(sys.executable).parent
 IDS = exercises.all()
@@ -196,6 +197,16 @@ def test_a_change_that_is_saved_while_the_checks_run_is_checked_too(tmp_path):
     path.unlink()
     threading.Timer(0.5, path.write_text, ["third, after the editor removed the file"]).start()
     assert cli._next_version(path, checked, every=0.05) == cli._version(path) != checked
+
+
+@pytest.mark.parametrize("id", [id for id in IDS if not callable(exercises.gate(id).reference)])
+@pytest.mark.parametrize("answer", [7.25, -1, 1e30, float("nan"), float("inf"), "many", [1], None])
+def test_a_wrong_number_does_not_give_the_right_one_away(id, answer):
+    right = exercises.gate(id).reference
+    verdict = exercises.check(id, answer)
+    assert verdict.status == "not yet" and verdict.message
+    said = re.findall(r"\d+(?:\.\d+)?(?:e\+?\d+)?", str(verdict).replace(",", ""))
+    assert not any(same(float(number), right) for number in said)
 
 
 def test_files_are_never_overwritten(tmp_path):

@@ -474,6 +474,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'transformer_course/judging.py'),
                                             'transformer_course.judging._short': ( 'a7_judging.html#_short',
                                                                                    'transformer_course/judging.py'),
+                                            'transformer_course.judging._which_way': ( 'a7_judging.html#_which_way',
+                                                                                       'transformer_course/judging.py'),
                                             'transformer_course.judging._worst': ( 'a7_judging.html#_worst',
                                                                                    'transformer_course/judging.py'),
                                             'transformer_course.judging.find_mistake': ( 'a7_judging.html#find_mistake',

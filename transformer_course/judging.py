@@ -321,6 +321,9 @@ def _explain(gate: Gate, seen: Sequence[Seen], wrong: list[int]) -> Verdict:
     first = wrong[0]
     if seen[first].error:
         return _not_yet(gate, f"With {gate.probes[first].about}", _failed(seen[first]))
+    if not callable(gate.reference):
+        said = _which_way(seen[first].value, gate.reference)
+        return _not_yet(gate, "That is not the number", said)
     about = f"With {gate.probes[first].about}"
     if said := _other_kind(seen[first].value, gate.expects(first).value):
         return _not_yet(gate, about, said)
@@ -368,6 +371,13 @@ def _other_kind(value: Any, right: Any) -> str | None:
         at = value.isnan().nonzero()[0].tolist()
         return f"Your result holds NaN, first at {at}."
     return None
+
+
+def _which_way(value: Any, right: float) -> str:
+    "Where a predicted number is off, without giving away the right one."
+    if not _is(value, _N) or value != value:
+        return f"{_short(value)} is not a number."
+    return f"{_short(value)} is too {'small' if value < right else 'large'}."
 
 
 def _difference(gate: Gate, seen: Sequence[Seen], first: int) -> str:
