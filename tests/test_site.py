@@ -98,6 +98,14 @@ def test_theme_button_switches_and_is_remembered(visit):
     assert luminance(one.page, "body", "backgroundColor") < 0.2
 
 
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_no_width_between_phone_and_screen_scrolls_sideways(visit, page):
+    view = visit(page).page
+    for width in (600, 768, 900, 1000, 1100, 1190, 1280):          # at some of them side notes have no margin
+        view.set_viewport_size({"width": width, "height": 900})
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_phone_width_does_not_scroll_sideways(visit, page):
     view = visit(page, **PHONE).page
