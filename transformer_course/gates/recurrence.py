@@ -1876,20 +1876,11 @@ def slip(id, number, name, says):
     return Mistake(id, name, says, answer=number)
 
 
-def no_more_no_less(number):
-    if not abs(number - (T + L - 1)) < 0.5:
-        return (
-            "More steps than must wait: some of yours can be taken at the same time."
-            if number > T + L - 1
-            else "Fewer steps than must wait: there is a longer chain."
-        )
-
-
 T, L = 512, 6
 waiting_gate = Gate(
     "recurrence.waiting",
     reference=T + L - 1,
-    probes=[Probe("your number", lambda n: float(n), no_more_no_less, shape="number")],
+    probes=[Probe("your number", lambda n: float(n), shape="number")],
     proofs=1,
     tolerance=1e-6,
     mistakes=[
