@@ -440,8 +440,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'transformer_course/gates/recurrence.py'),
                                                      'transformer_course.gates.recurrence.never_beyond_one': ( 'recurrence.html#never_beyond_one',
                                                                                                                'transformer_course/gates/recurrence.py'),
-                                                     'transformer_course.gates.recurrence.no_more_no_less': ( 'recurrence.html#no_more_no_less',
-                                                                                                              'transformer_course/gates/recurrence.py'),
                                                      'transformer_course.gates.recurrence.one_at_a_time': ( 'recurrence.html#one_at_a_time',
                                                                                                             'transformer_course/gates/recurrence.py'),
                                                      'transformer_course.gates.recurrence.one_matrix': ( 'recurrence.html#one_matrix',
