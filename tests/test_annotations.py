@@ -7,7 +7,7 @@ import pytest
 from reader import PACKAGE, ROOT
 
 
-@pytest.mark.parametrize("file", ["test_attention.py", "test_multi_head.py", "test_prediction.py", "test_recurrence.py"])
+@pytest.mark.parametrize("file", ["test_attention.py", "test_multi_head.py", "test_positions.py", "test_prediction.py", "test_recurrence.py"])
 def test_annotations_hold_while_the_tests_run(file):
     done = subprocess.run([sys.executable, "-m", "pytest", f"tests/{file}", "-m", "not refusal", "-p", "no:cacheprovider",
                            f"--jaxtyping-packages={PACKAGE},typechecker.check"], cwd=ROOT, capture_output=True, text=True)
