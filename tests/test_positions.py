@@ -197,6 +197,11 @@ def test_rotation_in_half_precision_errs_by_one_rounding_at_any_position(kind, u
     assert ((turned.float() - precise).abs() <= unit * precise.abs() + 1e-6).all()
 
 
+def test_positions_keep_their_own_precision():
+    far, x = torch.tensor([2.0**24 + 1], dtype=torch.float64), torch.randn(1, 8)         # no float32 is that number
+    torch.testing.assert_close(rotary(x, far), rotary(x.double(), far).float(), rtol=0, atol=1e-6)
+
+
 # ALiBi
 
 def published_slopes(n: int) -> list[float]:
@@ -247,6 +252,9 @@ def test_alibi_keeps_neighbours_apart_in_half_precision(kind):
     q, k, v = (torch.randn(1, 5, 12, 8).to(kind) for _ in range(3))
     wide_q, wide_k = marks.queries(q, positions), marks.keys(k, positions)
     assert wide_q.dtype == wide_k.dtype == kind and wide_q.shape == wide_k.shape == (1, 5, 12, 10)
+    for head, slope in enumerate(published_slopes(5)):               # rounded once
+        step = torch.tensor(slope * math.sqrt(10), dtype=torch.float32).to(kind)
+        assert (wide_q[0, head, :, 8] == 256 * step).all() and (wide_q[0, head, :, 9] == step).all()
     found = attention(wide_q.float(), wide_k.float(), v.float(), causal_mask(12))
     expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=distance_bias(5, positions.double()).float())
     torch.testing.assert_close(found, expected, rtol=0, atol=0.05)   # the rounding of the queries and slopes, not of the positions

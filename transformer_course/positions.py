@@ -227,9 +227,9 @@ class Alibi:
         width = q.shape[-1]
         precise = torch.promote_types(q.dtype, torch.float32)
         slopes = alibi_slopes(self.n_heads).to(q.device, precise)[:, None, None]
-        steps = slopes * math.sqrt(width) * torch.tensor([256, 1], device=q.device)
-        wider = torch.cat([q, steps.to(q.dtype).expand(*q.shape[:-1], 2)], dim=-1)
-        return wider * math.sqrt((width + 2) / width)
+        steps = slopes * math.sqrt(width + 2) * torch.tensor([256, 1], device=q.device)
+        scaled = q * math.sqrt((width + 2) / width)
+        return torch.cat([scaled, steps.to(q.dtype).expand(*q.shape[:-1], 2)], dim=-1)
 
     def keys(
         self, k: Float[Tensor, "b h s k"], positions: Real[Tensor, "..."]
