@@ -50,6 +50,7 @@ def loud(module: nn.Module) -> nn.Module:
 
 # Sinusoids
 
+@settings(deadline=None)
 @given(st.lists(place, min_size=1, max_size=6), st.integers(1, 12), st.sampled_from([2.0, 100.0, 10_000.0]))
 def test_sinusoids_are_the_formula_of_the_paper(places, pairs, base):
     table = sinusoidal(torch.tensor(places, dtype=torch.float64), 2 * pairs, base)
@@ -61,6 +62,7 @@ def test_sinusoids_are_the_formula_of_the_paper(places, pairs, base):
             assert row[2 * i + 1] == pytest.approx(math.cos(angle), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 16), place, place, place)
 def test_an_offset_is_one_rotation_for_all_positions(pairs, p, q, offset):
     at = lambda n: sinusoidal(torch.tensor([n], dtype=torch.float64), 2 * pairs)[0]
@@ -176,6 +178,7 @@ def test_the_layouts_are_one_rotation_up_to_the_order_of_components(call):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@settings(deadline=None)
 @given(st.integers(1, 16), place, place, st.integers(-20_000, 20_000))
 def test_rotary_scores_depend_on_the_offset_alone_and_lengths_are_kept(layout, pairs, m, n, shift):
     q, k = torch.randn(2, 1, 2 * pairs, dtype=torch.float64)
@@ -357,6 +360,27 @@ def test_queries_and_keys_are_marked_before_they_are_shared():
     assert share_heads(k, 4).shape == q.shape
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_kernel_that_is_passed_in_is_the_one_that_runs(scheme):
+    calls = []
+
+    def kernel(q, k, v, mask=None):
+        calls.append(mask)
+        return attention(q, k, v, mask)
+
+    layer, model = PositionedAttention(config(scheme), kernel=kernel), PositionedLM(config(scheme, n_layers=2), kernel=kernel)
+    layer(torch.randn(1, 3, 8))
+    model(torch.zeros(1, 3, dtype=torch.long))
+    assert len(calls) == 3 and calls[0] is None and torch.equal(calls[2], causal_mask(3))
+
+
+def test_one_row_of_positions_serves_the_batch():
+    layer, x = PositionedAttention(config("rope")), torch.randn(2, 3, 8)
+    positions = torch.tensor([5, 7, 8])
+    assert torch.equal(layer(x, positions[None]), layer(x, positions))
+    assert torch.equal(layer(x, positions.expand(2, 3)), layer(x, positions))
+
+
 # The language model
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -447,6 +471,7 @@ LAYER = PositionedAttention(config("rope"))                          # d_model =
     (lambda: Alibi(3).queries(x(1, 4, 2, 6), torch.arange(2)), ["3 heads", "queries of 4"]),
     (lambda: config("rope", 2, 3), ["= 3 is odd", "6 / 2"]),
     (lambda: LAYER(x(2, 3, 8), torch.arange(4)), ["(4,)", "2 sequences of 3 tokens"]),
+    (lambda: PositionedAttention(config("none"))(x(2, 3, 8), torch.arange(1)), ["(1,)", "2 sequences of 3 tokens"]),
     (lambda: LAYER(x(2, 3, 8), torch.zeros(3, 3)), ["(3, 3)", "2 sequences of 3 tokens"]),
     (lambda: LAYER(x(2, 3, 8), torch.zeros(2, 1, 3)), ["(2, 1, 3)", "2 sequences of 3 tokens"]),
     (lambda: LAYER(x(2, 3, 9)), ["d_model=8", "(2, 3, 9)"]),
