@@ -251,15 +251,15 @@ def test_alibi_equals_pytorch_with_an_explicit_bias(groups, group, d_head, batch
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_alibi_keeps_neighbours_apart_in_half_precision(kind):
     torch.manual_seed(0)
-    marks, positions = Alibi(5), torch.arange(60_000, 60_012)
-    q, k, v = (torch.randn(1, 5, 12, 8).to(kind) for _ in range(3))
+    marks, positions = Alibi(12), torch.arange(60_000, 60_012)
+    q, k, v = (torch.randn(1, 12, 12, 8).to(kind) for _ in range(3))
     wide_q, wide_k = marks.queries(q, positions), marks.keys(k, positions)
-    assert wide_q.dtype == wide_k.dtype == kind and wide_q.shape == wide_k.shape == (1, 5, 12, 10)
-    for head, slope in enumerate(published_slopes(5)):               # rounded once
+    assert wide_q.dtype == wide_k.dtype == kind and wide_q.shape == wide_k.shape == (1, 12, 12, 10)
+    for head, slope in enumerate(published_slopes(12)):               # rounded once
         step = torch.tensor(slope * math.sqrt(10), dtype=torch.float32).to(kind)
         assert (wide_q[0, head, :, 8] == 256 * step).all() and (wide_q[0, head, :, 9] == step).all()
     found = attention(wide_q.float(), wide_k.float(), v.float(), causal_mask(12))
-    expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=distance_bias(5, positions.double()).float())
+    expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=distance_bias(12, positions.double()).float())
     torch.testing.assert_close(found, expected, rtol=0, atol=0.05)   # the rounding of the queries and slopes, not of the positions
 
 
