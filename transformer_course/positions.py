@@ -83,6 +83,20 @@ class LearnedPositions(nn.Module):
             )
         return self.table(positions)
 
+# %% ../nbs/04_positions.ipynb #3764a8e8
+def _check_angles(x: Tensor, by: Tensor) -> None:
+    try:
+        lead = torch.broadcast_shapes(x.shape[:-2], by.shape[:-2])
+    except RuntimeError:
+        lead = None
+    expected = (by.shape[-2], 2 * by.shape[-1])
+    if lead != x.shape[:-2] or tuple(x.shape[-2:]) != expected:
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} can't be turned by angles of shape "
+            f"{tuple(by.shape)}: it takes one angle per token and pair, "
+            "(..., T, k/2)"
+        )
+
 # %% ../nbs/04_positions.ipynb #62b1f3aa
 Layout = Literal["half", "interleaved"]
 
@@ -110,20 +124,6 @@ def rotate(
     cos, sin = by.cos(), by.sin()
     turned = (first * cos - second * sin, first * sin + second * cos)
     return torch.stack(turned, dim=axis).flatten(-2).to(x.dtype)
-
-
-def _check_angles(x: Tensor, by: Tensor) -> None:
-    try:
-        lead = torch.broadcast_shapes(x.shape[:-2], by.shape[:-2])
-    except RuntimeError:
-        lead = None
-    expected = (by.shape[-2], 2 * by.shape[-1])
-    if lead != x.shape[:-2] or tuple(x.shape[-2:]) != expected:
-        raise ValueError(
-            f"x of shape {tuple(x.shape)} can't be turned by angles of shape "
-            f"{tuple(by.shape)}: it takes one angle per token and pair, "
-            "(..., T, k/2)"
-        )
 
 # %% ../nbs/04_positions.ipynb #5977af02
 def rotary(
