@@ -255,12 +255,17 @@ def test_alibi_keeps_neighbours_apart_in_half_precision(kind):
     q, k, v = (torch.randn(1, 12, 12, 8).to(kind) for _ in range(3))
     wide_q, wide_k = marks.queries(q, positions), marks.keys(k, positions)
     assert wide_q.dtype == wide_k.dtype == kind and wide_q.shape == wide_k.shape == (1, 12, 12, 10)
-    for head, slope in enumerate(published_slopes(12)):               # rounded once
-        step = torch.tensor(slope * math.sqrt(10), dtype=torch.float32).to(kind)
-        assert (wide_q[0, head, :, 8] == 256 * step).all() and (wide_q[0, head, :, 9] == step).all()
     found = attention(wide_q.float(), wide_k.float(), v.float(), causal_mask(12))
     expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=distance_bias(12, positions.double()).float())
     torch.testing.assert_close(found, expected, rtol=0, atol=0.05)   # the rounding of the queries and slopes, not of the positions
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [3, 8, 20, 64])
+def test_slopes_are_rounded_once(kind, width):
+    marks = Alibi(24).queries(torch.zeros(1, 24, 1, width, dtype=kind), torch.arange(1))[0, :, 0, width:]
+    steps = (alibi_slopes(24) * math.sqrt(width + 2)).to(kind)
+    assert torch.equal(marks[:, 1], steps) and torch.equal(marks[:, 0], 256 * steps)
 
 
 def test_alibi_is_precise_far_from_the_start():
