@@ -434,7 +434,7 @@ def test_position_map_reads_exact_values(appendix, way):
         assert (state(found, "first"), state(found, "number")) == (30, 4)
     else:
         place.hover(position=at)
-    said = f"Number 5 at position 30: {numbers[4][30] / 1000:.3f}".replace("-", "−")
+    said = f"Component 4 at position 30: {numbers[4][30] / 1000:.3f}".replace("-", "−")
     expect(found.locator(".live-panel-name").first).to_have_text(said)
     assert said in place.get_attribute("aria-label")
 
@@ -454,8 +454,8 @@ def test_position_map_with_the_keyboard(appendix):
     cosine = torch.nn.functional.cosine_similarity(table[0], table[9], dim=0)
     expect(found.locator(".live-panel-name").nth(1)).to_have_text(f"Positions 0 and 9: similarity {cosine:.3f}")
     assert found.locator("polyline").first.get_attribute("points").count(",") == 10
-    sliders.nth(1).fill("32")
-    expect(found.locator(".live-panel-name").first).to_contain_text("Number 32 at position 0: 1.000")
+    sliders.nth(1).fill("31")
+    expect(found.locator(".live-panel-name").first).to_contain_text("Component 31 at position 0: 1.000")
 
 
 def test_position_map_is_drawn_in_both_colours(appendix):

@@ -47,7 +47,7 @@ function draw({ body, get, put, on }) {
 
   const sliders = {
     length: slider("Positions", { min: 2, max: longest, says: count, oninput: (n) => put("length", n) }),
-    number: slider("Number of the vector", { min: 1, max: depth, says: count, oninput: (n) => put("number", n - 1) }),
+    number: slider("Component", { max: depth - 1, oninput: (n) => put("number", n) }),
     first: slider("One position", { max: longest - 1, oninput: (n) => put("first", n) }),
     second: slider("Another position", { max: longest - 1, oninput: (n) => put("second", n) }),
   };
@@ -63,10 +63,10 @@ function draw({ body, get, put, on }) {
   alike.node.append(marks.one, marks.other);
   const [value, cosine] = [readout(), readout()];
   for (const { node } of [value, cosine]) node.setAttribute("class", "live-panel-name");
-  const data = numbers("The two vectors as a table", () => ({ head: ["number", `position ${first()}`, `position ${second()}`],
-    rows: table.map((row, j) => [String(j + 1), fixed(row[first()] / 1000, 3), fixed(row[second()] / 1000, 3)]) }));
+  const data = numbers("The two vectors as a table", () => ({ head: ["component", `position ${first()}`, `position ${second()}`],
+    rows: table.map((row, j) => [String(j), fixed(row[first()] / 1000, 3), fixed(row[second()] / 1000, 3)]) }));
   body.append(e("div.live-controls", {}, sliders.length.node, sliders.number.node),
-    e("div.live-plot", {}, e("p.live-axis.live-down", { "aria-hidden": "true" }, "numbers of the vector"), map, ticks, value.node, wave.node, cosine.node, alike.node),
+    e("div.live-plot", {}, e("p.live-axis.live-down", { "aria-hidden": "true" }, "components"), map, ticks, value.node, wave.node, cosine.node, alike.node),
     e("div.live-controls", {}, sliders.first.node, sliders.second.node),
     e("p.live-scale", {}, fixed(-top / 1000, 2), e("span.live-ramp.live-both", { "aria-hidden": "true" }), fixed(top / 1000, 2), e("span.live-note", {}, "The colours of the map."), " ", e("span.live-hint", {}, "Point at it for a number; a click keeps it.")),
     e("p.live-scale", {}, "Similarity is the cosine of the angle between two vectors: 1 where they point the same way, 0 where they are perpendicular."), data.node);
@@ -98,10 +98,10 @@ function draw({ body, get, put, on }) {
     Object.assign(marks.wave.style, { left: at(i), top: height(row[i] / top) });
     Object.assign(marks.one.style, { left: at(first()), top: height(1) });
     Object.assign(marks.other.style, { left: at(second()), top: height(likeness[second()]) });
-    value.say(null, `Number ${j + 1} at position ${i}: ${fixed(row[i] / 1000, 3)}`);
+    value.say(null, `Component ${j} at position ${i}: ${fixed(row[i] / 1000, 3)}`);
     cosine.say(null, `Positions ${first()} and ${second()}: similarity ${fixed(likeness[second()], 3)}`);
-    map.setAttribute("aria-label", `Map of ${n} positions with ${depth} numbers each. ${value.node.textContent}.`);
-    sliders.number.set(number() + 1);
+    map.setAttribute("aria-label", `Map of ${n} positions with ${depth} components each. ${value.node.textContent}.`);
+    sliders.number.set(number());
     sliders.first.set(first());
     sliders.second.set(second());
     data.refresh();
