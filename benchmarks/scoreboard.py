@@ -14,6 +14,7 @@ from transformer_course.prediction import LENGTH, Bigram, compete
 from transformer_course.records import record
 from transformer_course.recurrence import RecurrentLM
 
+
 def sizes(vocab_size: int, **rest) -> Config:
     "The model that the chapters on attention race: one layer, four heads, width 64."
     return Config(vocab_size=vocab_size, max_len=LENGTH, d_model=64, n_layers=1, n_heads=4, **rest)
