@@ -44,7 +44,7 @@ def share_heads(
 
     Neighbours share: with 6 query heads, key-value heads 0, 1 become 0, 0, 0, 1, 1, 1.
     No memory is copied where every query head has its own.
-    Raises ValueError if the query heads can't be divided into groups of one size.
+    Raises ValueError if the query heads can't be divided into groups of equal size.
     Source: Ainslie et al. 2023, section 2.2; Shazeer 2019 for a single group.
     """
     if n_heads % x.shape[1]:

@@ -140,7 +140,7 @@ def rotary(
     broadcast to the leading axes of `x`, for (B, h, T, k) as (T,) or (B, 1, T).
     Angles are computed in float32, or in float64 for an `x` of that type.
     Raises ValueError for an odd width, and as `rotate` does.
-    Source: Su et al. 2021, section 3.4.
+    Source: Su et al. 2021, section 3.2.
     """
     precise = torch.promote_types(x.dtype, torch.float32)
     at = positions.to(torch.promote_types(positions.dtype, precise))
@@ -150,8 +150,8 @@ def rotary(
 def alibi_slopes(n_heads: int) -> Float[Tensor, " h"]:
     """By how much each head lowers its scores per token of distance: shape (h,).
 
-    A geometric series that ends at 1/256 for a power of two; for other numbers of heads
-    the series of the power below, and then every other one of the power above.
+    A geometric sequence that ends at 1/256 for a power of two; for other numbers of
+    heads the sequence of the power below, and then every other one of the power above.
     Raises ValueError for fewer than one head.
     Source: Press et al. 2022, section 3, and the code published with it.
     """

@@ -501,12 +501,12 @@ def flattened(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
 
 def torch_class(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
     hk = W_q.shape[1]
-    eye, none = torch.eye(hk), torch.zeros(hk)
+    eye, none = torch.eye(hk).to(x), torch.zeros(hk).to(x)
     if mask is not None and mask.dim() == 3:
         mask = mask.repeat_interleave(n_heads, dim=0)
     q, k, v = ((x @ W).transpose(0, 1) for W in (W_q, W_k, W_v))
     found, _ = F.multi_head_attention_forward(
-        *(q, k, v, hk, n_heads, torch.cat([eye] * 3), torch.zeros(3 * hk)),
+        *(q, k, v, hk, n_heads, torch.cat([eye] * 3), none.repeat(3)),
         *(None, None, False, 0.0, eye, none),
         attn_mask=None if mask is None else ~mask,
     )
@@ -1461,9 +1461,8 @@ def causal(x, *Ws_and_heads):
 
 
 def in_double(x, W_q, W_k, W_v, W_o, n_heads):
-    return sum_of_writes(
-        *(a.double() for a in (x, W_q, W_k, W_v, W_o)), n_heads
-    ).float()
+    precise = (a.double() for a in (x, W_q, W_k, W_v, W_o))
+    return sum_of_writes(*precise, n_heads).to(x.dtype)
 
 
 LAYERS = {
@@ -1611,8 +1610,8 @@ is_multi_head_gate = Gate(
         Mistake(
             "W12",
             "Its output matrix is friendly",
-            "With ones on the diagonal (or any symmetric matrix) a transposed output "
-            "matrix, or a missing one, changes nothing.",
+            "With the identity matrix a transposed output matrix, or a missing one, "
+            "changes nothing.",
             check_with(turn=lambda x, Ws: (x, [*Ws[:3], torch.eye(12)])),
         ),
         Mistake(

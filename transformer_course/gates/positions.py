@@ -112,8 +112,8 @@ sinusoidal_gate = Gate(
                 "i/d": Mistake(
                     "P1b",
                     "The exponent goes half the way",
-                    "Pair number i has the exponent 2i/d. With i/d the slowest pair "
-                    "is about √10000 times as fast as it should be.",
+                    "Pair number i has the exponent 2i/d. With i/d all later pairs "
+                    "turn too fast, in a wide table up to 100 times.",
                 ),
                 "to the end": Mistake(
                     "P1c",
@@ -130,8 +130,16 @@ sinusoidal_gate = Gate(
                 ),
             },
             "base": {
-                "1000": Mistake("P3", "The base is 1,000", "The base is 10,000."),
-                "100000": Mistake("P3c", "The base is 100,000", "The base is 10,000."),
+                "1000": Mistake(
+                    "P3",
+                    "The base is 1,000",
+                    "The wavelengths grow up to 1,000 · 2π only: the base is 10,000.",
+                ),
+                "100000": Mistake(
+                    "P3c",
+                    "The base is 100,000",
+                    "The slow hands are too slow: the base is 10,000.",
+                ),
                 "width": Mistake(
                     "P3b",
                     "The base is the width",
@@ -150,8 +158,8 @@ sinusoidal_gate = Gate(
                 "halves": Mistake(
                     "P5",
                     "Sines left, cosines right",
-                    "The right angles in another layout: the task asks for sine and "
-                    "cosine of a pair side by side.",
+                    "All sines stand left and all cosines right. The task asks for "
+                    "sine and cosine of a pair side by side.",
                 ),
                 "cosine first": Mistake(
                     "P5b",
@@ -212,11 +220,6 @@ def offset_with(sign=1, frequencies="per pair", layout="interleaved", block="rot
         return M
 
     return answer
-
-
-def fitted(k, d_model):
-    rows = table_with()(4000, d_model).double()
-    return torch.linalg.lstsq(rows[: 4000 - k], rows[k:], driver="gelsd").solution.T
 
 
 def shifted(k, d_model):
@@ -285,8 +288,7 @@ offset_gate = Gate(
                     "P5",
                     "Made for the other layout",
                     "This moves a table with all sines left and all cosines right. "
-                    "Here "
-                    "they stand side by side.",
+                    "Here they stand side by side.",
                 ),
             },
             "block": {
@@ -295,7 +297,7 @@ offset_gate = Gate(
                     "A minus is missing",
                     "cos(a + b) = cos a cos b − sin a sin b. With a plus, the blocks "
                     "are "
-                    "no rotations, and the rows grow.",
+                    "no rotations, and the rows change their length.",
                 ),
                 "no sine": Mistake(
                     "O4",
@@ -482,9 +484,8 @@ rotary_gate = Gate(
         Mistake(
             "P14b",
             "Heads are turned, not tokens",
-            "In (B, h, T, k) the tokens are the last axis but one. Head 0 is not "
-            "turned "
-            "at all, head 1 by one step, and so on.",
+            "In (B, h, T, k) the tokens are the last axis but one. You turn whole "
+            "heads: head 0 by the first position, head 1 by the second, and so on.",
             over_heads,
         ),
         Mistake(
@@ -501,8 +502,8 @@ rotary_gate = Gate(
                 "neighbours": Mistake(
                     "P5d",
                     "Neighbours are paired",
-                    "The right angles in the other layout: components 0 and 1 are a "
-                    "pair. The task asks for component i with component i + k/2. With "
+                    "Components 0 and 1 are a pair in yours. The task asks for "
+                    "component i with component i + k/2. With "
                     "weights from one layout and code from the other, a model talks "
                     "nonsense.",
                 ),
@@ -559,9 +560,9 @@ rotary_gate = Gate(
                 "back": Mistake(
                     "P21",
                     "Turned the other way",
-                    "The angles have the wrong sign. Scores among your own tokens come "
-                    "out right (both sides turn), those with anybody else's weights "
-                    "do not.",
+                    "The angles have the wrong sign. Scores still depend on the "
+                    "distance only, and a model trained with it works as well, but "
+                    "weights that were trained with the other direction do not.",
                 ),
             },
             "parts": {
@@ -712,7 +713,7 @@ alibi_gate = Gate(
                 "linear": Mistake(
                     "L5",
                     "The slopes are evenly spaced",
-                    "The slopes form a geometric series: each head's is the same "
+                    "The slopes form a geometric sequence: each head's is the same "
                     "fraction of the head before it.",
                 ),
             },
@@ -933,8 +934,9 @@ def scheme(name):
 
     def law(seen):
         if seen is not right:
-            what = "rejects a relative" if right else "accepts a scheme that is not a"
-            return f"Your check {what} one: {name}."
+            verb = "rejects" if right else "accepts"
+            kind = "a relative scheme" if right else "a scheme that is not relative"
+            return f"Your check {verb} {kind}: {name}."
 
     def look(answer):
         torch.manual_seed(0)
@@ -1014,7 +1016,7 @@ is_relative_gate = Gate(
         ),
         Mistake(
             "W13",
-            "Only one place is visited",
+            "Only shifts by multiples of 64",
             "A scheme that starts again after 64 positions passes: no pair of yours "
             "ever stands on both sides of the seam.",
             check_that(shifts=(64, 128, 320), length=30),

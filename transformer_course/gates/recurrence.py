@@ -791,8 +791,8 @@ def from_tanh(x, state, cell, W_x, W_h, b):
 def read_memory(state, memory, lengths, W, U, v):
     """The context (B, d), and the weights (B, S) that it averages by.
 
-    state is (B, f), memory (B, S, d), W (k, f), U (k, d) and v (k);
-    lengths (B) are whole numbers from 1 to S.
+    state is (B, f), memory (B, S, d), W (k, f), U (k, d) and v (k),
+    where k is the width of the comparison; lengths (B) are whole numbers from 1 to S.
     """
     compared = torch.tanh((state @ W.T)[:, None] + memory @ U.T)  # (B, S, k)
     scores = compared @ v
@@ -1869,14 +1869,14 @@ def whole_later(layer):
     return all((piece - whole).abs().max().item() < 1e-4 for piece in pieces)
 
 # %% ../../nbs/01_recurrence.ipynb #f168e957
-waiting = 512 + 6 - 1
+waiting = 300 + 8 - 1
 
 # %% ../../nbs/01_recurrence.ipynb #e517df99
 def slip(id, number, name, says):
     return Mistake(id, name, says, answer=number)
 
 
-T, L = 512, 6
+T, L = 300, 8
 waiting_gate = Gate(
     "recurrence.waiting",
     reference=T + L - 1,
@@ -1903,7 +1903,7 @@ waiting_gate = Gate(
             T - 1,
             "The path through one layer",
             "So many transitions lie between the first and the last state of one "
-            "layer. The question asks for steps, and there are six layers.",
+            "layer. The question asks for steps, and there are eight layers.",
         ),
         slip(
             "R14d",
@@ -1942,7 +1942,7 @@ waiting_gate = Gate(
             "R14i",
             6 * L,
             "The wait of a transformer",
-            "So many matrix products wait for one another in six transformer blocks, "
+            "So many matrix products wait for one another in eight transformer blocks, "
             "for a text of any length. These layers are recurrent.",
         ),
         slip(
@@ -1963,8 +1963,8 @@ waiting_gate = Gate(
             2 * T,
             "There and back, in one layer",
             "Training also waits for the way back, but the text is only read here, and "
-            "by six layers.",
+            "by eight layers.",
         ),
     ],
-    equivalents={"a float": 517.0, "counted along the way": len(range(L)) + T - 1},
+    equivalents={"a float": 307.0, "counted along the way": len(range(L)) + T - 1},
 )
