@@ -518,6 +518,24 @@ of_two = torch.stack([triangle[:5, :5], triangle[:5, :5].T])
 of_three = torch.stack([triangle[:4, :4], triangle[:4, :4].T, torch.eye(4).bool()])
 mask_of = "a mask for each of"
 
+wrong_masks = {
+    "ignored": Mistake(
+        "A13",
+        "The mask has no effect",
+        "With and without a mask you return the same.",
+    ),
+    "inverted": Mistake(
+        "A10",
+        "The mask is read the wrong way round",
+        "Your queries read exactly what they must not. True means: may read.",
+    ),
+    "zero": Mistake(
+        "A7",
+        "Forbidden scores become 0",
+        "exp(0) = 1: what is forbidden still gets weight.",
+    ),
+}
+
 multi_head_gate = Gate(
     "multi_head.multi_head",
     reference=multi_head,
@@ -679,22 +697,7 @@ multi_head_gate = Gate(
                     "`mask.repeat(h, 1, 1)` puts the masks in the order 0, 1, 0, 1. "
                     "All heads of example 0 need mask 0; then come those of example 1.",
                 ),
-                "ignored": Mistake(
-                    "A13",
-                    "The mask has no effect",
-                    "With and without a mask you return the same.",
-                ),
-                "inverted": Mistake(
-                    "A10",
-                    "The mask is read the wrong way round",
-                    "Your queries read exactly what they must not. True means: may "
-                    "read.",
-                ),
-                "zero": Mistake(
-                    "A7",
-                    "Forbidden scores become 0",
-                    "exp(0) = 1: what is forbidden still gets weight.",
-                ),
+                **wrong_masks,
             },
             "weights": {
                 "queries": Mistake(
@@ -973,24 +976,7 @@ grouped_attention_gate = Gate(
                     "one head.",
                 ),
             },
-            "mask": {
-                "ignored": Mistake(
-                    "A13",
-                    "The mask has no effect",
-                    "With and without a mask you return the same.",
-                ),
-                "inverted": Mistake(
-                    "A10",
-                    "The mask is read the wrong way round",
-                    "Your queries read exactly what they must not. True means: may "
-                    "read.",
-                ),
-                "zero": Mistake(
-                    "A7",
-                    "Forbidden scores become 0",
-                    "exp(0) = 1: what is forbidden still gets weight.",
-                ),
-            },
+            "mask": wrong_masks,
             "weights": {
                 "queries": Mistake(
                     "A1",
