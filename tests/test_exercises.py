@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from reader import ROOT
 from reader.__main__ import SURVEY, survey
-from transformer_course import cli, exercises, progress
+from transformer_course import cli, exercises, isolation, progress
 from transformer_course.judging import same
 
 BIN = Path(sys.executable).parent
@@ -288,7 +288,8 @@ HOSTILE = {
     "changes its input": (lambda q, k, v, mask=None: right(q.mul_(2), k, v, mask), "changed its input 1"),
     "returns its input": (lambda q, k, v, mask=None: v, "piece of its own input"),
     "a random answer": (lambda q, k, v, mask=None: torch.rand(*q.shape[:-1], v.shape[-1]), "sum to"),
-    "an endless loop": (loops, "loop that never ends"),
+    "an endless loop": (loops, "Is there a loop that never ends?"),
+    "an endless sleep": (lambda q, k, v, mask=None: time.sleep(1e6), "no result within 4 seconds"),
     "a huge allocation": (greedy, "more memory"),
     "sys.exit": (lambda q, k, v, mask=None: sys.exit(0), "sys.exit"),
     "os._exit": (lambda q, k, v, mask=None: os._exit(0), "Python ended"),
@@ -312,6 +313,20 @@ def test_hostile_and_clumsy_answers_get_a_clear_verdict(name, monkeypatch):
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_default_dtype() == torch.float32
     assert progress.read_progress()["attention.scaled_dot_product"]["status"] == "not yet"      # the progress file survived
     assert exercises.check("attention.scaled_dot_product", right).status == "right"               # and so did the checker
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are forked on Linux alone")
+def test_a_process_that_has_to_wait_for_the_processor_gets_more_time():
+    def waits(answer):
+        time.sleep(1)
+        return 1
+
+    def computes(answer):
+        while True:
+            pass
+
+    seen = [isolation.observe(lambda: None, [look], limits=isolation.Limits(seconds=0.4)).seen[0] for look in (waits, computes)]
+    assert [one.error for one in seen] == [None, "TimeoutError"] and seen[0].value == 1
 
 
 @pytest.mark.parametrize("answer", [floods, seeds], ids=["floods the screen", "sets seeds and defaults"])
