@@ -214,6 +214,19 @@ def test_attention_map_other_head(appendix):
 
 
 
+def test_arrow_keys_in_a_map_do_not_scroll_the_page(appendix):
+    page = appendix()
+    found = figure(page, "attention_map")
+    cell(found, 1, 1).click()
+    cell(found, 1, 1).focus()
+    before = page.evaluate("scrollY")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)                                                             # scrolling is smooth
+    assert page.evaluate("scrollY") == before and state(found, "row") == 2
+
+
 def test_attention_map_with_the_keyboard(appendix):
     page = appendix()
     found = figure(page, "attention_map")
@@ -408,6 +421,19 @@ def test_timeline_slides_and_plays(appendix):
     length.fill("512")
     found.locator("summary").click()
     assert found.locator("tbody tr").last.locator("td").all_inner_texts() == ["512", "512", "131,328"]
+
+
+def test_timeline_stops_when_it_is_out_of_sight(appendix):
+    page = appendix()
+    found = figure(page, "timeline")
+    found.locator("input[type=range]").fill("512")
+    found.get_by_role("button", name="Play").click()
+    expect(found.get_by_role("button", name="Pause")).to_be_visible()
+    page.evaluate("scrollTo(0, 0)")
+    expect(found.get_by_role("button", name="Play")).to_have_count(1)
+    reached = state(found, "step")
+    page.wait_for_timeout(400)
+    assert 1 <= state(found, "step") == reached < 512
 
 
 def test_timeline_is_calm_for_those_who_asked(appendix):
