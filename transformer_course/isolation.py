@@ -266,6 +266,8 @@ def _here(load, looks, limits: Limits, blocked) -> Observed:
         for look in looks:
             with _alarm(limits.seconds):
                 observed.seen.append(_look(look, answer))
+            if observed.seen[-1].error in _ENDED:
+                break
     observed.printed = out.said()
     return observed
 
