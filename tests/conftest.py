@@ -14,6 +14,15 @@ from reader.browser import installed
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def nothing_set_for_the_next_test():
+    "A test that leaves PyTorch's defaults changed fails itself, and not others."
+    yield
+    left = torch.get_default_dtype(), torch.get_default_device().type, torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float32)
+    assert left == (torch.float32, "cpu", True)
+
+
 @pytest.fixture(scope="session", params=notebooks(), ids=lambda path: path.stem)
 def notebook(request):
     "(path, notebook) for each notebook in the course."

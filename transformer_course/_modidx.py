@@ -632,6 +632,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'transformer_course/isolation.py'),
                                               'transformer_course.isolation._work': ( 'a5_isolation.html#_work',
                                                                                       'transformer_course/isolation.py'),
+                                              'transformer_course.isolation.as_imported': ( 'a5_isolation.html#as_imported',
+                                                                                            'transformer_course/isolation.py'),
                                               'transformer_course.isolation.observe': ( 'a5_isolation.html#observe',
                                                                                         'transformer_course/isolation.py'),
                                               'transformer_course.isolation.plain': ( 'a5_isolation.html#plain',

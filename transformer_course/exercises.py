@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from . import progress
-from .isolation import Limits, Misfit, NotTried, Observed, observe
+from transformer_course.isolation import (
+    Limits,
+    Misfit,
+    NotTried,
+    Observed,
+    as_imported,
+    observe,
+)
 from .judging import Gate, Verdict, judge
 
 # %% ../nbs/A9_exercises.ipynb #d86be72c
@@ -99,7 +106,8 @@ def _checked(id: str, load: Callable[[], Any]) -> Verdict:
     except KeyError as error:
         return Verdict(str(id), "not tried", "Unknown exercise", error.args[0])
     try:
-        verdict = _verdict(gate(id), load)
+        with as_imported():
+            verdict = _verdict(gate(id), load)
     except Exception as error:  # a fault of ours is no verdict on the learner
         said = (
             f"{type(error).__name__}: {error}. Please report it; your answer is fine."
