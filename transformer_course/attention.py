@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .prediction import check_tokens
+
 # %% ../nbs/02_attention.ipynb #f717744d
 def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
     if q.dtype != k.dtype or not q.dtype.is_floating_point:
@@ -72,7 +74,7 @@ def attention_weights(
     A row sums to 1; it is all 0 where the mask leaves nothing to read.
     `mask` is boolean, True where a query may read a key, and broadcasts to (..., T, S).
     The leading axes of `q` and `k` broadcast. Scores and softmax are computed in at
-    least float32; the result has the type of `q`.
+    least float32 (under autocast, the scores in its type); the result has that of `q`.
     Raises ValueError for widths, leading axes, types or a mask that do not fit.
     Source: Vaswani et al. 2017, section 3.2.1, equation 1.
     """
@@ -97,7 +99,8 @@ def attention(
 
     Shape (..., T, d). A query that may read nothing gets zeros, and so does every query
     where there are no keys (S = 0); without queries (T = 0) the result is empty.
-    Values that the mask hides must still be finite: they are multiplied by zero.
+    Keys and values that the mask hides must still be finite: they are multiplied by
+    zero, values on the way forward and keys in the gradients.
     Raises ValueError as `attention_weights` does, and if the values do not fit.
     Source: Vaswani et al. 2017, section 3.2.1, equation 1.
     """
@@ -111,6 +114,7 @@ def attention(
             f"queries and values must have one type, got {q.dtype} and {v.dtype}"
         )
     _check_batches(k, v, "keys", "values")
+    _check_batches(q, v, "queries", "values")
     return attention_weights(q, k, mask) @ v
 
 # %% ../nbs/02_attention.ipynb #13f02e9d
@@ -121,11 +125,11 @@ def causal_mask(
 
     Shape (queries, keys); `keys` defaults to `queries`. The queries are the last of the
     positions: with more keys than queries, the first query reads all keys before it.
-    Raises ValueError for fewer keys than queries.
+    Raises ValueError for fewer keys than queries, and for fewer than none.
     Source: Vaswani et al. 2017, section 3.2.3.
     """
     keys = queries if keys is None else keys
-    if keys < queries:
+    if not 0 <= queries <= keys:
         raise ValueError(f"{queries} queries can't be the last of {keys} positions")
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(
         keys - queries
@@ -137,8 +141,14 @@ def padding_mask(lengths: Int[Tensor, " b"], keys: int) -> Bool[Tensor, "b 1 key
 
     Shape (B, 1, keys): the mask is the same for all queries of a sequence.
     Combine it with another as `causal_mask(T) & padding_mask(lengths, T)`.
-    Raises ValueError for a length that is negative or larger than `keys`.
+    Raises ValueError for a length that is negative or larger than `keys`, and for
+    lengths that are not one whole number per sequence.
     """
+    if lengths.dim() != 1 or lengths.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            "lengths must be one whole number per sequence, "
+            f"got {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
     if len(lengths) and not (0 <= lengths.min() and lengths.max() <= keys):
         raise ValueError(
             f"lengths must lie between 0 and keys={keys}, got {lengths.tolist()}"
@@ -192,13 +202,9 @@ class AttentionLM(nn.Module):
         self.vocabulary = nn.Linear(d_model, vocab_size)
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        "Raises ValueError for a sequence longer than `max_len`."
-        length, longest = tokens.shape[1], self.position.num_embeddings
-        if length > longest:
-            raise ValueError(
-                f"a sequence of {length} tokens, "
-                f"but the model has positions for max_len={longest}"
-            )
+        "Raises ValueError for tokens not (B, T), and for more than `max_len` of them."
+        check_tokens(tokens, self.position.num_embeddings)
+        length = tokens.shape[1]
         x = self.token(tokens) + self.position.weight[:length]
         mask = causal_mask(length, device=tokens.device)
         return self.vocabulary(x + self.head(x, mask=mask))

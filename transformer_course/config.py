@@ -6,7 +6,9 @@
 __all__ = ['Kind', 'Positions', 'Activation', 'Norm', 'PRESETS', 'Config']
 
 # %% ../nbs/A2_config.ipynb #55688cf2
+import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 # %% ../nbs/A2_config.ipynb #5d3feeb0
@@ -20,17 +22,18 @@ _FOLLOWS = {
     "n_kv_heads": lambda config: config.n_heads,
     "d_ff": lambda config: 4 * config.d_model,
 }
-_COUNTS = (
-    "vocab_size",
-    "max_len",
-    "d_model",
-    "n_layers",
-    "n_heads",
-    "n_kv_heads",
-    "d_ff",
-    "n_experts",
-    "n_active_experts",
-)
+_LEAST = {  # in this order: what follows from others comes after them
+    "vocab_size": 1,
+    "max_len": 1,
+    "d_model": 1,
+    "n_layers": 1,
+    "n_heads": 1,
+    "n_kv_heads": 1,
+    "d_ff": 1,
+    "n_experts": 1,
+    "n_active_experts": 1,
+    "n_segments": 0,
+}
 _CHOICES = {
     "kind": Kind,
     "positions": Positions,
@@ -70,12 +73,18 @@ class Config:
     n_segments: int = 0  # BERT marks sentence A and sentence B
 
     def __post_init__(self):
-        for name, follows in _FOLLOWS.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, follows(self))
-        for name in _COUNTS:
-            if not isinstance(value := getattr(self, name), int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+        for name, least in _LEAST.items():
+            if name in _FOLLOWS and getattr(self, name) is None:
+                object.__setattr__(self, name, _FOLLOWS[name](self))
+            self._check_count(name, least)
+        if self.window is not None:
+            self._check_count("window", 1)
+        for name in ("rope_base", "norm_eps"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}={value!r} must be more than 0, and finite")
+        for name in ("norm_first", "bias", "tie_embeddings"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name}={value!r} is neither True nor False")
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(
@@ -96,6 +105,14 @@ class Config:
             raise ValueError(
                 "rotary positions turn pairs of numbers, but d_head = "
                 f"{self.d_model} / {self.n_heads} = {self.d_head} is odd"
+            )
+
+    def _check_count(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise ValueError(
+                f"{name}={value!r} must be a whole number, at least {least}"
             )
 
     @property

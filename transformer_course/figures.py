@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,18 +141,20 @@ def heat(
 
     Positive numbers are blue, negative ones orange. `values` prints each number in its
     cell. `top` is the size with full colour (default: the largest one).
-    Raises ValueError if the labels do not fit the matrix.
+    Raises ValueError if the labels do not fit the matrix, or a number is not finite.
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     weights = _numbers(weights)
     if [len(row) for row in weights] != [len(columns)] * len(rows):
-        width = len(weights[0]) if weights else 0
+        widths = " or ".join(map(str, sorted({len(row) for row in weights}))) or 0
         raise ValueError(
-            f"{len(weights)} x {width} weights do not fit "
+            f"{len(weights)} x {widths} weights do not fit "
             f"{len(rows)} rows and {len(columns)} columns"
         )
-    top = top or max(abs(weight) for row in weights for weight in row) or 1.0
+    if not all(math.isfinite(weight) for row in weights for weight in row):
+        raise ValueError("the matrix holds NaN or infinity, which has no colour")
+    top = top or max((abs(w) for row in weights for w in row), default=0) or 1.0
     for colour, sign in ((BLUE, 1), (ORANGE, -1)):
         opacity = LinearSegmentedColormap.from_list(
             "opacity", [to_rgba(colour, 0), to_rgba(colour, 1)]
@@ -286,6 +289,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence], *, caption: str) -> Tab
 
     Raises ValueError if a row has another length than the head.
     """
+    rows = list(rows)
     for row in rows:
         if len(row) != len(head):
             raise ValueError(

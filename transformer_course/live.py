@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import operator
 import os
 import re
 import sys
@@ -222,9 +223,15 @@ def _at_most(most: int, number: int, what: str) -> None:
         )
 
 
-def _among(number: int, low: int, high: int, what: str) -> None:
-    if not low <= number <= high:
-        raise ValueError(f"{what} must lie from {low} to {high}, got {number}")
+def _among(number: int, low: int, high: int, what: str) -> int:
+    "The number, as Python's own; it may come from NumPy or PyTorch."
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        raise ValueError(f"{what} must be a whole number, got {number!r}") from None
+    if not low <= whole <= high:
+        raise ValueError(f"{what} must lie from {low} to {high}, got {whole}")
+    return whole
 
 
 def _fit(array: np.ndarray, what: str, rows: list[str], columns: list[str]) -> None:
@@ -295,7 +302,7 @@ def attention_map(
     _at_most(64, max(len(rows), len(columns)), "tokens")
     heads = _heads(weights, rows, columns)
     _at_most(32, len(heads), "heads")
-    _among(row, 0, len(rows) - 1, "row")
+    row = _among(row, 0, len(rows) - 1, "row")
     words = f"Attention weights of {len(rows)} tokens."
     for name, head in heads.items():
         named = f" Head {name}:" if len(heads) > 1 else ""
@@ -358,7 +365,7 @@ def attention_steps(
     matrices = _projections(projections, x.shape[1])
     widest = max(x.shape[1], *(matrix.shape[1] for matrix in matrices))
     _at_most(8, max(len(tokens), widest), "tokens or numbers per token")
-    _among(row, 0, len(tokens) - 1, "row")
+    row = _among(row, 0, len(tokens) - 1, "row")
     q, k, _ = (x @ matrix for matrix in matrices)
     scores = q @ k.T / np.sqrt(k.shape[1])
     raised = np.exp(scores - scores.max(-1, keepdims=True))
@@ -401,7 +408,7 @@ def mask_growth(
         raise ValueError(f"no masks for {len(tokens)} tokens: there is nothing to show")
     _at_most(24, len(tokens), "tokens")
     rows = {str(name): _bits(mask, name, tokens) for name, mask in masks.items()}
-    _among(shown, 1, len(tokens), "shown")
+    shown = _among(shown, 1, len(tokens), "shown")
     words = f"How many of {len(tokens)} tokens each may read."
     for name, bits in rows.items():
         counted = (f"{token} {row.count('1')}" for token, row in zip(tokens, bits))
@@ -437,9 +444,9 @@ def timeline(
     `seconds` maps lengths to the measured times of an RNN and of a transformer.
     Raises ValueError for sizes that can't be drawn and for times that are none.
     """
-    _among(longest, 1, 1024, "longest")
-    _among(length, 1, longest, "length")
-    _among(layers, 1, 8, "layers")
+    longest = _among(longest, 1, 1024, "longest")
+    length = _among(length, 1, longest, "length")
+    layers = _among(layers, 1, 8, "layers")
     words = "Steps that wait for each other, in an RNN and in a transformer."
     for n in dict.fromkeys((length, longest)):
         words += (
@@ -470,13 +477,11 @@ def position_map(
     table = _numbers(table, "table", "positions, d")
     longest, d = table.shape
     _at_most(512, longest, "positions")
+    _among(longest, 2, 512, "the number of positions")
     _at_most(256, d, "numbers per position")
-    length = longest if length is None else length
-    _among(length, 2, longest, "length")
-    _among(number, 0, d - 1, "number")
-    first, second = pair
-    _among(min(pair), 0, length - 1, "positions")
-    _among(max(pair), 0, length - 1, "positions")
+    length = _among(longest if length is None else length, 2, longest, "length")
+    number = _among(number, 0, d - 1, "number")
+    first, second = (_among(one, 0, length - 1, "positions") for one in pair)
     norms = np.sqrt((table**2).sum(-1))
     others = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < longest]
     alike = (table[0] @ table[n] / (norms[0] * norms[n] or 1) for n in others)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .attention import attention, causal_mask
 from .config import Config
+from .prediction import check_tokens
 
 # %% ../nbs/03_multi_head.ipynb #1e7c512c
 def split_heads(
@@ -24,7 +25,7 @@ def split_heads(
     Head i gets the components from i k up to (i + 1) k of every token.
     Raises ValueError if the width can't be divided by the number of heads.
     """
-    if x.shape[-1] % n_heads:
+    if n_heads < 1 or x.shape[-1] % n_heads:
         raise ValueError(
             f"{x.shape[-1]} components can't be shared out evenly "
             f"among n_heads={n_heads}"
@@ -47,7 +48,7 @@ def share_heads(
     Raises ValueError if the query heads can't be divided into groups of equal size.
     Source: Ainslie et al. 2023, section 2.2; Shazeer 2019 for a single group.
     """
-    if n_heads % x.shape[1]:
+    if n_heads < 1 or n_heads % x.shape[1]:
         raise ValueError(
             f"{n_heads} query heads can't share {x.shape[1]} key-value heads evenly"
         )
@@ -70,7 +71,8 @@ def _with_head_axis(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
             "the mask must be boolean, True where a query may read a key, "
             f"got {mask.dtype}"
         )
-    batch, n_heads, queries = max(len(q), len(k)), q.shape[1], q.shape[2]
+    (batch,) = torch.broadcast_shapes(q.shape[:1], k.shape[:1])
+    n_heads, queries = q.shape[1:3]
     scores = (batch, n_heads, queries, k.shape[2])
     shaped = mask[:, None] if mask.dim() == 3 else mask
     pairs = zip(reversed(shaped.shape), reversed(scores))
@@ -172,14 +174,9 @@ class MultiHeadLM(nn.Module):
         self.vocabulary = nn.Linear(config.d_model, config.vocab_size)
 
     def embed(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-        "Raises ValueError for a sequence longer than `max_len`."
-        length, longest = tokens.shape[1], self.position.num_embeddings
-        if length > longest:
-            raise ValueError(
-                f"a sequence of {length} tokens, "
-                f"but the model has positions for max_len={longest}"
-            )
-        return self.token(tokens) + self.position.weight[:length]
+        "Raises ValueError for tokens not (B, T), and for more than `max_len` of them."
+        check_tokens(tokens, self.position.num_embeddings)
+        return self.token(tokens) + self.position.weight[: tokens.shape[1]]
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         x = self.embed(tokens)

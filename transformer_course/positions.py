@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .attention import attention, causal_mask
 from .config import Config
 from .multi_head import MultiHeadAttention
+from .prediction import check_tokens
 
 # %% ../nbs/04_positions.ipynb #0810cbe1
 def angles(
@@ -29,7 +30,8 @@ def angles(
 
     Shape (..., T, width / 2): hand i turns by base^(-2i / width) per position.
     Computed in float32, or in float64 for positions of that type.
-    Raises ValueError for a width that is odd or 0 and for a base that is not positive.
+    Raises ValueError for a width that is odd or 0 and for a base that is not positive,
+    or not finite.
     Source: Vaswani et al. 2017, section 3.5; Su et al. 2021, section 3.2.2.
     """
     if width < 2 or width % 2:
@@ -37,8 +39,8 @@ def angles(
             f"{width} components can't be paired: "
             f"{width // 2} pairs leave {width % 2} over"
         )
-    if base <= 0:
-        raise ValueError(f"base={base} must be more than 0 to be raised to a power")
+    if not 0 < base < math.inf:
+        raise ValueError(f"base={base} must be more than 0, and finite")
     precise = torch.promote_types(positions.dtype, torch.float32)
     exponents = torch.arange(0, width, 2, dtype=precise, device=positions.device)
     return positions.to(precise)[..., None] * (1 / base ** (exponents / width))
@@ -69,14 +71,20 @@ class LearnedPositions(nn.Module):
         self.table = nn.Embedding(max_len, d_model)
 
     def forward(self, positions: Int[Tensor, "*b t"]) -> Float[Tensor, "*b t d"]:
-        "Raises ValueError for a position that has no row, or is no whole number."
+        """Raises ValueError for a position that has no row, or is no whole number.
+
+        (A compiled graph does not look at numbers; there PyTorch stops at such a row.)
+        """
         if positions.is_floating_point():
             raise ValueError(
                 f"a table has rows for whole numbers only, got {positions.dtype}"
             )
-        rows = self.table.num_embeddings
-        outside = positions[(positions < 0) | (positions >= rows)]
-        if len(outside):
+        rows, look = self.table.num_embeddings, not torch.compiler.is_compiling()
+        if (
+            look
+            and not positions.is_meta
+            and len(outside := positions[(positions < 0) | (positions >= rows)])
+        ):
             raise ValueError(
                 f"there is no vector for position {outside[0].item()}: "
                 f"max_len={rows}, so the table ends at position {rows - 1}"
@@ -85,6 +93,13 @@ class LearnedPositions(nn.Module):
 
 # %% ../nbs/04_positions.ipynb #3764a8e8
 def _check_angles(x: Tensor, by: Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"{x.dtype} can't be turned: it takes floating-point numbers")
+    if by.dim() < 2:
+        raise ValueError(
+            f"angles of shape {tuple(by.shape)} are not one per token and pair, "
+            "(..., T, k/2)"
+        )
     try:
         lead = torch.broadcast_shapes(x.shape[:-2], by.shape[:-2])
     except RuntimeError:
@@ -147,7 +162,9 @@ def rotary(
     return rotate(x, angles(at, x.shape[-1], base), layout=layout)
 
 # %% ../nbs/04_positions.ipynb #aa574c1c
-def alibi_slopes(n_heads: int) -> Float[Tensor, " h"]:
+def alibi_slopes(
+    n_heads: int, device: torch.device | str | None = None
+) -> Float[Tensor, " h"]:
     """By how much each head lowers its scores per token of distance: shape (h,).
 
     A geometric sequence that ends at 1/256 for a power of two; for other numbers of
@@ -158,8 +175,9 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " h"]:
     if n_heads < 1:
         raise ValueError(f"n_heads={n_heads} must be at least 1")
     power = 2 ** (n_heads.bit_length() - 1)
-    steps = torch.arange(1, power + 1) * (8 / power)
-    between = (2 * torch.arange(n_heads - power) + 1) * (4 / power)
+    steps = torch.arange(1, power + 1, device=device) * (8 / power)
+    odd = 2 * torch.arange(n_heads - power, device=device) + 1
+    between = odd * (4 / power)
     return 2.0 ** -torch.cat([steps, between])
 
 # %% ../nbs/04_positions.ipynb #18862f9b
@@ -211,7 +229,8 @@ class Alibi:
     keys two that hold the position as 256 a + b, which is exact in half precision up to
     position 65,535; queries are scaled so that any kernel that divides by the root of
     the width gives the scores of the narrower queries.
-    Raises ValueError for queries of another number of heads.
+    Raises ValueError for queries of another number of heads, and for keys without one
+    position each.
     Source: Press et al. 2022, section 3; as components of queries and keys, ours.
     """
 
@@ -226,7 +245,7 @@ class Alibi:
             )
         width = q.shape[-1]
         precise = torch.promote_types(q.dtype, torch.float32)
-        slopes = alibi_slopes(self.n_heads).to(q.device, precise)[:, None, None]
+        slopes = alibi_slopes(self.n_heads, q.device).to(precise)[:, None, None]
         steps = slopes * math.sqrt(width + 2) * torch.tensor([256, 1], device=q.device)
         scaled = q * math.sqrt((width + 2) / width)
         return torch.cat([scaled, steps.to(q.dtype).expand(*q.shape[:-1], 2)], dim=-1)
@@ -234,7 +253,12 @@ class Alibi:
     def keys(
         self, k: Float[Tensor, "b h s k"], positions: Real[Tensor, "..."]
     ) -> Float[Tensor, "b h s wider"]:
-        digits = torch.stack([positions // 256, positions % 256], dim=-1)
+        if positions.shape[-1] != k.shape[-2]:
+            raise ValueError(
+                f"{positions.shape[-1]} positions do not fit {k.shape[-2]} keys"
+            )
+        at = positions.to(torch.promote_types(positions.dtype, torch.int32))
+        digits = torch.stack([at // 256, at % 256], dim=-1)
         return torch.cat([k, digits.to(k.dtype).expand(*k.shape[:-1], 2)], dim=-1)
 
 # %% ../nbs/04_positions.ipynb #eca66baa
@@ -349,7 +373,11 @@ class PositionedLM(nn.Module):
     def embed(
         self, tokens: Int[Tensor, "b t"], positions: Real[Tensor, "*b t"]
     ) -> Float[Tensor, "b t d"]:
-        "Raises ValueError for a position that a learned table does not have."
+        """Raises ValueError for tokens not (B, T), for positions that do not fit them,
+        and for a position that a learned table does not have.
+        """
+        check_tokens(tokens)
+        _with_head_axis(positions, tokens)
         x = self.token(tokens)
         return x if self.position is None else x + self.position(positions).to(x.dtype)
 
@@ -358,7 +386,7 @@ class PositionedLM(nn.Module):
     ) -> Float[Tensor, "b t v"]:
         "Positions are (T,) or (B, T); by default 0, 1, 2, ..."
         if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)
+            positions = torch.arange(tokens.shape[-1], device=tokens.device)
         x = self.embed(tokens, positions)
         mask = causal_mask(tokens.shape[1], device=tokens.device)
         for layer in self.layers:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DOWNLOADS', 'STEPS', 'BATCH_SIZE', 'LENGTH', 'load_corpus', 'Tokenizer', 'CharTokenizer', 'ByteTokenizer',
-           'cross_entropy', 'next_token_loss', 'pick_device', 'split', 'random_batches', 'pieces', 'Bigram', 'fit',
-           'evaluate', 'generate', 'compete', 'scoreboard']
+           'check_tokens', 'cross_entropy', 'next_token_loss', 'pick_device', 'split', 'random_batches', 'pieces',
+           'Bigram', 'fit', 'evaluate', 'generate', 'compete', 'scoreboard']
 
 # %% ../nbs/00_prediction.ipynb #c17636ac
 import math
@@ -13,7 +13,9 @@ import pydoc_data.topics
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import contextmanager
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -115,6 +117,12 @@ class CharTokenizer:
             ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:
+        "Raises ValueError for a number that is no token."
+        for token in tokens:
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(
+                    f"{token} is not among the tokens 0 to {self.vocab_size - 1}"
+                )
         return "".join(self.characters[token] for token in tokens)
 
 # %% ../nbs/00_prediction.ipynb #ac182cd2
@@ -127,7 +135,22 @@ class ByteTokenizer:
         return list(text.encode("utf-8"))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return bytes(tokens).decode("utf-8", errors="replace")
+        "Bytes that are no UTF-8 become �. Raises ValueError for a number above 255."
+        return bytes(int(token) for token in tokens).decode("utf-8", errors="replace")
+
+# %% ../nbs/00_prediction.ipynb #3c5a90f2
+def check_tokens(tokens: Tensor, max_len: int | None = None) -> None:
+    "Raises ValueError unless the tokens are (B, T), with T no longer than `max_len`."
+    if tokens.dim() != 2:
+        raise ValueError(
+            f"tokens must have the shape (B, T), got {tuple(tokens.shape)}; "
+            "one text is a batch of one"
+        )
+    if max_len is not None and tokens.shape[1] > max_len:
+        raise ValueError(
+            f"a sequence of {tokens.shape[1]} tokens, "
+            f"but the model has positions for max_len={max_len}"
+        )
 
 # %% ../nbs/00_prediction.ipynb #5609c3c2
 def cross_entropy(
@@ -136,13 +159,17 @@ def cross_entropy(
     """The mean surprise at the targets, in nats.
 
     It is ln V for a model that knows nothing, 0 for one that is certain and right.
-    Raises ValueError if the axes before the last are not those of the targets.
+    Computed in at least float32. Raises ValueError if the axes before the last are not
+    those of the targets, and where there is no target.
     """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} do not fit "
             f"targets of shape {tuple(targets.shape)}"
         )
+    if targets.numel() == 0:
+        raise ValueError(f"targets of shape {tuple(targets.shape)} hold no token")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     chosen = logits.gather(-1, targets[..., None])[..., 0]
     return (logits.logsumexp(-1) - chosen).mean()
 
@@ -150,15 +177,18 @@ def cross_entropy(
 def next_token_loss(model: Callable, batch: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
     """Cross-entropy of predicting each token of a batch from those before it.
 
-    The batch is moved to the model's device.
+    The batch is moved to the model's device, if the model is a module.
+    Raises ValueError unless the batch is (B, T), with at least two tokens each.
     """
-    batch = batch.to(_device_of(model))
+    check_tokens(batch)
+    batch = _beside(model, batch)
     return cross_entropy(model(batch[:, :-1]), batch[:, 1:])
 
 
-def _device_of(model: Callable) -> torch.device:
-    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+def _beside(model: Callable, tokens: Tensor) -> Tensor:
+    "The tokens where the model's parameters are; a model without any takes them as is."
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((tokens.to(parameter.device) for parameter in parameters), tokens)
 
 
 def pick_device() -> str:
@@ -175,7 +205,12 @@ def pick_device() -> str:
 def split(
     tokens: Int[Tensor, " n"], share: float = 0.9
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " rest"]]:
-    "The first `share` of the tokens to learn from, and the rest to be examined on."
+    """The first `share` of the tokens to learn from, and the rest to be examined on.
+
+    Raises ValueError for a share that does not lie between 0 and 1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share} must lie between 0 and 1")
     cut = int(len(tokens) * share)
     return tokens[:cut], tokens[cut:]
 
@@ -186,19 +221,14 @@ def random_batches(
     """Endless batches of pieces of `length + 1` tokens from random places.
 
     The same seed gives the same batches.
-    Raises ValueError if the text is shorter than one piece.
+    Raises ValueError if the text is shorter than one piece, or a size below 1.
     """
-    if len(tokens) < length + 1:
-        raise ValueError(
-            f"a piece has length + 1 = {length + 1} tokens, "
-            f"but the text has {len(tokens)}"
-        )
+    _check_pieces(tokens, batch_size, length)
     generator = torch.Generator().manual_seed(seed)
-    while True:
-        starts = torch.randint(
-            0, len(tokens) - length, (batch_size, 1), generator=generator
-        )
-        yield tokens[starts + torch.arange(length + 1)]
+    piece = torch.arange(length + 1, device="cpu")
+    places, shape = len(tokens) - length, (batch_size, 1)
+    draw = partial(torch.randint, places, shape, generator=generator, device="cpu")
+    return (tokens[draw() + piece] for _ in count())
 
 
 def pieces(
@@ -208,14 +238,24 @@ def pieces(
 
     A piece starts with the last token of the one before, so that no token but the first
     goes unpredicted; what is left at the end is dropped.
-    Raises ValueError if the text is shorter than one piece.
+    Raises ValueError if the text is shorter than one piece, or a size below 1.
     """
+    _check_pieces(tokens, batch_size, length)
+    return list(tokens.unfold(0, length + 1, length).split(batch_size))
+
+
+def _check_pieces(tokens: Tensor, batch_size: int, length: int) -> None:
+    if tokens.dim() != 1:
+        raise ValueError(f"a text has one axis, got the shape {tuple(tokens.shape)}")
+    if batch_size < 1 or length < 1:
+        raise ValueError(
+            f"batch_size={batch_size} and length={length} must be at least 1"
+        )
     if len(tokens) < length + 1:
         raise ValueError(
             f"a piece has length + 1 = {length + 1} tokens, "
             f"but the text has {len(tokens)}"
         )
-    return list(tokens.unfold(0, length + 1, length).split(batch_size))
 
 # %% ../nbs/00_prediction.ipynb #f83645c6
 class Bigram(nn.Module):
@@ -229,7 +269,7 @@ class Bigram(nn.Module):
         self.table = nn.Parameter(torch.zeros(vocab_size, vocab_size))
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        return self.table[tokens]
+        return nn.functional.embedding(tokens, self.table)  # the row of each token
 
 # %% ../nbs/00_prediction.ipynb #384e0e14
 def fit(
@@ -256,7 +296,8 @@ def fit(
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value.item()} at step {len(history)}, "
-                f"after {history[-1:]}; try a learning_rate below {learning_rate}"
+                f"after {history[-1:]}; look at that batch, "
+                f"or try a learning_rate below {learning_rate}"
             )
         optimizer.zero_grad()
         value.backward()
@@ -269,19 +310,37 @@ def fit(
 # %% ../nbs/00_prediction.ipynb #d5aa0db3
 @torch.no_grad()
 def evaluate(
-    model: Callable, batches: Sequence, *, loss: Callable = next_token_loss
+    model: Callable, batches: Iterable, *, loss: Callable = next_token_loss
 ) -> float:
     """The mean loss over batches, in nats per token.
 
-    Each batch counts by its number of sequences.
+    Each batch counts by its number of sequences; a batch may also be a tuple of tensors
+    that begins with one row per sequence. A module is examined in evaluation mode.
+    Raises ValueError where there is no batch.
     """
-    if isinstance(model, nn.Module):
-        model.eval()
-    sizes = [len(batch) for batch in batches]
-    return sum(
-        loss(model, batch).item() * size
-        for batch, size in zip(batches, sizes, strict=True)
-    ) / sum(sizes)
+    total = sequences = 0
+    with _examined(model):
+        for batch in batches:
+            size = len(batch[0] if isinstance(batch, tuple | list) else batch)
+            total += loss(model, batch).item() * size
+            sequences += size
+    if not sequences:
+        raise ValueError("there is no batch to examine the model on")
+    return total / sequences
+
+
+@contextmanager
+def _examined(model: Callable) -> Iterator[None]:
+    "A module in evaluation mode, and each of its parts afterwards as it was."
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes):
+            part.training = mode
 
 # %% ../nbs/00_prediction.ipynb #a0dddb73
 @torch.no_grad()
@@ -297,27 +356,35 @@ def generate(
     """The tokens and `max_new_tokens` more, each drawn from the model's prediction.
 
     Shape (B, T + max_new_tokens). `temperature` divides the logits; 0 always takes the
-    likeliest token. `max_len` is the longest piece that the model can read.
-    Raises ValueError for an empty prompt or a negative temperature.
+    likeliest token. `max_len` is the longest piece that the model can read. Tokens are
+    drawn on the CPU, with a `generator` of the CPU. A module writes in evaluation mode.
+    Raises ValueError for a prompt that is empty or not (B, T), for a temperature or a
+    number of tokens below 0, and for a `max_len` below 1.
     """
+    check_tokens(tokens)
     if tokens.shape[1] == 0:
         raise ValueError("the prompt is empty: predicting takes at least one token")
-    if temperature < 0:
+    if not 0 <= temperature < math.inf:
         raise ValueError(
-            f"temperature={temperature} is negative; 0 means the likeliest token"
+            f"temperature={temperature} must be 0, for the likeliest token, or above"
         )
-    if isinstance(model, nn.Module):
-        model.eval()
-    tokens = tokens.to(_device_of(model))
-    for _ in range(max_new_tokens):
-        logits = model(tokens if max_len is None else tokens[:, -max_len:])[:, -1]
-        if temperature == 0:
-            following = logits.argmax(-1, keepdim=True)
-        else:
-            following = torch.multinomial(
-                (logits / temperature).softmax(-1).cpu(), 1, generator=generator
-            ).to(tokens.device)
-        tokens = torch.cat([tokens, following], dim=1)
+    if max_new_tokens < 0 or (max_len is not None and max_len < 1):
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens} must be at least 0, "
+            f"max_len={max_len} at least 1"
+        )
+    tokens = _beside(model, tokens)
+    with _examined(model):
+        for _ in range(max_new_tokens):
+            read = tokens if max_len is None else tokens[:, -max_len:]
+            logits = model(read)[:, -1]
+            if temperature == 0:
+                following = logits.argmax(-1, keepdim=True)
+            else:
+                following = torch.multinomial(
+                    (logits / temperature).softmax(-1).cpu(), 1, generator=generator
+                ).to(tokens.device)
+            tokens = torch.cat([tokens, following], dim=1)
     return tokens
 
 # %% ../nbs/00_prediction.ipynb #a7502570

@@ -43,7 +43,7 @@ def recorded(name: str) -> Recorded:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in RESULTS.glob("*.json")))
         raise FileNotFoundError(f"no result {name!r} is recorded; there are: {known}")
-    return Recorded(**json.loads(path.read_text()))
+    return Recorded(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def record(name: str, result: dict | list, *, command: str) -> Path:

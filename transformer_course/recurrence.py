@@ -93,6 +93,7 @@ def gradient_reach(
     Entry n is the norm of the gradient of u·y_T by x_{T-n}, for a random unit vector u
     per sequence; the geometric mean over the batch, shape (T).
     `function` takes `x` and returns outputs (B, T, F), or a pair that begins with them.
+    The directions are drawn on the CPU, with a `generator` of the CPU.
     Raises ValueError if `x` or the outputs have other axes.
     Source: the product of Jacobians of Bengio et al. 1994 and Pascanu et al. 2013.
     """
@@ -110,9 +111,10 @@ def gradient_reach(
             f"inputs of shape {tuple(x.shape)}: batch and time must agree"
         )
     last = outputs[:, -1]
-    direction = torch.randn(last.shape, generator=generator, dtype=last.dtype)
-    direction = nn.functional.normalize(direction, dim=-1).to(last.device)
-    (gradient,) = torch.autograd.grad((last * direction).sum(), x)
+    like = {"generator": generator, "dtype": last.dtype, "device": "cpu"}
+    direction = nn.functional.normalize(torch.randn(last.shape, **like), dim=-1)
+    total = (last * direction.to(last.device)).sum()
+    (gradient,) = torch.autograd.grad(total, x)
     return gradient.norm(dim=-1).log().mean(0).exp().flip(0)
 
 # %% ../nbs/01_recurrence.ipynb #1ff9f261
@@ -164,8 +166,13 @@ class LSTM(nn.Module):
 
 # %% ../nbs/01_recurrence.ipynb #b09dda9c
 def _check_lengths(lengths: Tensor, x: Tensor) -> None:
+    if lengths.shape != x.shape[:1] or lengths.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"lengths {lengths.tolist()} of type {lengths.dtype} are not one whole "
+            f"number for each of {len(x)} sequences"
+        )
     inside = (lengths >= 1) & (lengths <= x.shape[1])
-    if len(lengths) != len(x) or not inside.all():
+    if not inside.all():
         raise ValueError(
             f"lengths {lengths.tolist()} do not fit "
             f"{len(x)} sequences of 1 to {x.shape[1]} tokens"
@@ -187,12 +194,20 @@ def turn_round(
     return x[torch.arange(len(x), device=x.device)[:, None], source]
 
 # %% ../nbs/01_recurrence.ipynb #61d47ae1
+def _check_order(layer: nn.Module) -> None:
+    if not getattr(layer, "batch_first", True):
+        raise ValueError(
+            f"{type(layer).__name__} reads (time, batch, d), but the inputs are "
+            "(batch, time, d): make it with batch_first=True"
+        )
+
+# %% ../nbs/01_recurrence.ipynb #5d0f3b91
 class RecurrentEncoder(nn.Module):
     """Reads a text from both ends: tokens (B, S) to a memory of vectors (B, S, d).
 
     The first half of each vector has read the text up to its token, the second half
     has read it backwards from the end. `layer(d_in, d_state)` makes a recurrent layer.
-    Raises ValueError for an odd d_model.
+    Raises ValueError for an odd d_model, and for a layer that reads (time, batch).
     Source: Bahdanau et al. 2015, section 3.2 (there with gated units).
     """
 
@@ -205,6 +220,7 @@ class RecurrentEncoder(nn.Module):
         self.token = nn.Embedding(vocab_size, d_model)
         self.left_to_right = layer(d_model, d_model // 2)
         self.right_to_left = layer(d_model, d_model // 2)
+        _check_order(self.left_to_right)
 
     def forward(
         self, tokens: Int[Tensor, "b s"], lengths: Int[Tensor, " b"] | None = None
@@ -347,8 +363,11 @@ class RecurrentEncoderDecoder(nn.Module):
         """The logits after each target token, and what each step read of the source.
 
         Tokens of the source after `lengths` are padding.
-        Raises ValueError for an empty target, and as the encoder does.
+        Raises ValueError for an empty target, for another number of targets than of
+        sources, and as the encoder does.
         """
+        if len(source) != len(target):
+            raise ValueError(f"{len(source)} sources do not fit {len(target)} targets")
         if target.shape[1] == 0:
             raise ValueError(f"a target of shape {tuple(target.shape)} has 0 tokens")
         memory = self.encoder(source, lengths)  # (B, S, d)
@@ -374,13 +393,15 @@ class RecurrentEncoderDecoder(nn.Module):
 class RecurrentLM(nn.Module):
     """A recurrent language model: tokens (B, T) to logits (B, T, V), of any length.
 
-    `layer(d_in, d_state)` makes its recurrent layer: `RNN`, `LSTM`, or PyTorch's.
+    `layer(d_in, d_state)` makes its recurrent layer: `RNN`, `LSTM`, or one of PyTorch's
+    with `batch_first=True`. Raises ValueError for a layer that reads (time, batch).
     """
 
     def __init__(self, vocab_size: int, d_model: int, layer: Callable = LSTM):
         super().__init__()
         self.token = nn.Embedding(vocab_size, d_model)
         self.layer = layer(d_model, d_model)
+        _check_order(self.layer)
         self.vocabulary = nn.Linear(d_model, vocab_size)
 
     def read(
