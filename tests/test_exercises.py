@@ -303,7 +303,7 @@ HOSTILE = {
 
 
 # Linux gives each answer a process of its own; other systems run it in the checker's, where these can't be held.
-NEED_A_PROCESS = {"a loop that swallows every exception", "os._exit", "a crash", "a huge allocation", "patches the checker", "the course's function, wrapped"}
+NEED_A_PROCESS = {"a loop that swallows every exception", "os._exit", "a crash", "a huge allocation", "patches the checker"}
 APART = [True, False] if sys.platform == "linux" else [False]
 CASES = [(name, apart) for apart in APART for name in HOSTILE if apart or name not in NEED_A_PROCESS]
 
@@ -362,10 +362,7 @@ def test_bad_manners_outside_the_answer_do_no_harm(answer, apart, capfd, monkeyp
 SETTINGS = """
 import sys, torch
 from transformer_course import exercises, isolation
-if {here}:
-    isolation._apart = isolation._here
-torch.set_default_device("meta"); torch.set_default_dtype(torch.float64)
-inference = torch.inference_mode(); inference.__enter__()
+{set_up}
 for path, id in zip(sys.argv[1::2], sys.argv[2::2]):
     verdict = exercises.check_file(path, id)
     print(id, verdict.status, verdict.name)
@@ -373,19 +370,38 @@ print(torch.get_default_device(), torch.get_default_dtype(), torch.is_inference_
 """
 
 
-@pytest.mark.parametrize("apart", APART)
-def test_a_notebook_with_settings_of_its_own_gets_the_same_verdicts(apart, tmp_path):
-    "A notebook on Colab may have `torch.set_default_device('cuda')` at its top, before the first checker is loaded."
+DEFAULTS = """
+torch.set_default_device("meta"); torch.set_default_dtype(torch.float64)
+inference = torch.inference_mode(); inference.__enter__()
+"""
+IN_THE_CHECKERS_PROCESS = "isolation._apart = isolation._here"
+# PyTorch's engine can't compute gradients in the fork of a process that has done so on a machine with a GPU
+A_GPU_THAT_HAS_WORKED = """
+from torch.utils import backend_registration
+class Guard(backend_registration._DummyDeviceGuard):
+    device_count = deviceCount = lambda self: 1
+backend_registration._setup_privateuseone_for_python_backend("somegpu", device_guard=Guard())
+torch.ones(1, requires_grad=True).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("set_up", "left"), [
+    (DEFAULTS, "meta torch.float64 True"),
+    (DEFAULTS + IN_THE_CHECKERS_PROCESS, "meta torch.float64 True"),
+    (A_GPU_THAT_HAS_WORKED, "cpu torch.float32 False"),
+], ids=["defaults", "defaults, in the checker's process", "a GPU that has worked"])
+def test_a_notebook_with_settings_of_its_own_gets_the_same_verdicts(set_up, left, tmp_path):
+    "A notebook on Colab may have `torch.set_default_device('cuda')` at its top, and may have trained a model before the first check."
     paths = {chapter: written(chapter, tmp_path, "py", lambda one: one.solution) for chapter in CHAPTERS}
     bad = tmp_path / "unscaled.py"
     bad.write_text("import torch.nn.functional as F\ndef scaled_dot_product(q, k, v, mask=None):\n"
                    "    return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)\n")
     asked = [part for id in IDS for part in (paths[exercises.exercise(id).chapter], id)] + [bad, "attention.scaled_dot_product"]
-    told = subprocess.run([sys.executable, "-c", SETTINGS.format(here=not apart), *asked], capture_output=True, text=True, check=True)
+    told = subprocess.run([sys.executable, "-c", SETTINGS.format(set_up=set_up), *asked], capture_output=True, text=True, check=True)
     *verdicts, wrong, settings_after = told.stdout.splitlines()
     assert verdicts == [f"{id} right None" for id in IDS]
     assert wrong == "attention.scaled_dot_product not yet A3"
-    assert settings_after == "meta torch.float64 True"
+    assert settings_after == left
 
 
 def test_what_is_not_defended_is_documented():
@@ -397,7 +413,7 @@ def test_what_is_not_defended_is_documented():
 
 @pytest.mark.parametrize(("source", "status", "said"), [
     ("def scaled_dot_product(q, k, v, mask=None)\n    return q\n", "not yet", "SyntaxError"),
-    ("import nowhere_to_be_found\n", "not yet", "nowhere_to_be_found"),
+    ("import nowhere_to_be_found as F\ndef scaled_dot_product(q, k, v, mask=None):\n    return F.it(q, k, v)\n", "not yet", "nowhere_to_be_found"),
     ("", "not tried", "There is no `scaled_dot_product`"),
     ("scaled_dot_product = None\n", "not yet", "That is None"),
     ("raise SystemExit\n", "not tried", "There is no"),
@@ -409,6 +425,92 @@ def test_broken_files_get_a_clear_verdict(source, status, said, tmp_path):
     path.write_text(source)
     verdict = exercises.check_file(path, "attention.scaled_dot_product")
     assert verdict.status == status and said in str(verdict), str(verdict)
+
+
+ANSWER = "def scaled_dot_product(q, k, v, mask=None):\n    return F.scaled_dot_product_attention(q, k, v, mask)\n"
+IMPORT = "import torch.nn.functional as F\n"
+
+
+@pytest.mark.parametrize("source", [
+    IMPORT + ANSWER + "losses = [step for step in iter(int, 1)]\nF.plot(losses)\nq = [0] * 10**12\n",
+    "import nowhere_to_be_found\n" + IMPORT + ANSWER,
+    "try:\n    import nowhere_to_be_found as F\nexcept ImportError:\n    import torch.nn.functional as F\n" + ANSWER,
+    "from beside import F\n" + ANSWER,
+    "from beside import *\n" + ANSWER,
+    "\ufeff" + IMPORT + ANSWER,
+    "# -*- coding: latin-1 -*-\n# caf\xe9\n" + IMPORT + ANSWER,
+    "from __future__ import annotations\n" + IMPORT + ANSWER.replace("mask=None", "mask: Nowhere | None = None"),
+    "from dataclasses import dataclass\n@dataclass\nclass Options:\n    causal: 'bool' = False\n" + IMPORT
+    + ANSWER.replace("return", "Options()\n    return"),
+    "KEPT = {}\nKEPT.update(it=1)\nNAMES = ['a']\nNAMES[0] = 'it'\n" + IMPORT + ANSWER.replace("return", "KEPT[NAMES[0]]\n    return"),
+], ids=["experiments", "an import that nothing needs", "a choice of imports", "a file beside it", "a star", "a byte-order mark", "an encoding",
+        "annotations", "a dataclass", "changes"])
+def test_of_a_file_only_what_the_answer_needs_is_run(source, tmp_path):
+    (tmp_path / "beside.py").write_text(IMPORT)
+    path = tmp_path / "02_attention.py"
+    path.write_bytes(source.encode("latin-1" if "latin-1" in source else "utf-8"))
+    before = list(sys.path)
+    verdict = exercises.check_file(path, "attention.scaled_dot_product")
+    assert verdict.status == "right" and sys.path == before, str(verdict)
+
+
+@pytest.mark.parametrize(("source", "status"), [
+    ("bill = 12 * 12 * 1024**2\nbill *= 2\n", "right"),
+    ("bill = 0\nfor layer in range(12):\n    bill += 12 * 1024**2 * 2\n", "right"),
+    ("if True:\n    bill = 2 * 12 * 12 * 1024**2\n", "right"),
+    ("bill = 12 * 12 * 1024**2 * byts\n", "not yet"),
+    ("bill = ...\n", "not tried"),
+], ids=["two steps", "a loop", "a block", "a typing error", "three dots"])
+def test_a_prediction_may_take_several_steps(source, status, tmp_path):
+    path = tmp_path / "02_attention.py"
+    path.write_text(source)
+    verdict = exercises.check_file(path, "attention.bill")
+    assert verdict.status == status and ("byts" in str(verdict)) == (status == "not yet"), str(verdict)
+
+
+@pytest.mark.parametrize("cell", [
+    "if 'google.colab' in sys.modules:\n    !pip install -q nowhere\nimport torch.nn.functional as F",
+    "files = !ls\nimport torch.nn.functional as F",
+    "%%time\nimport torch.nn.functional as F",
+], ids=["a condition", "an assignment", "a timed cell"])
+def test_magics_in_a_cell_leave_the_rest_of_it(cell, tmp_path):
+    cells = [cell, ANSWER, "scaled_dot_product?", "t = %timeit -o scaled_dot_product(1)", "%%bash\nscaled_dot_product it", "scaled_dot_product("]
+    path = tmp_path / "02_attention.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [one]} for one in cells]}), encoding="utf-8-sig")
+    verdict = exercises.check_file(path, "attention.scaled_dot_product")
+    assert verdict.status == "right", str(verdict)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"worksheets": []}'])
+def test_what_is_no_notebook_is_said_to_be_none(text, tmp_path):
+    (tmp_path / "02_attention.ipynb").write_text(text)
+    verdict = exercises.check_file(tmp_path / "02_attention.ipynb", "attention.scaled_dot_product")
+    assert "02_attention.ipynb is not a notebook" in str(verdict)
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    (lambda q, k, v, mask=None: F.cross_entropy(q, k.bool()), "It raised"),
+    (lambda q, k, v, mask=None: torch.ones(2).long().softmax(-1), "It raised NotImplementedError: "),
+    (lambda q, k, v, mask=None: right(q, k, v, mask).item(), "It raised"),
+    (lambda q, k, v, mask=None: right(q, k, v, mask).to(torch.complex64), "is of type torch.complex64, not torch.float32"),
+    (lambda q, k, v, mask=None: 2 * right(q, k, v, mask).to_sparse(), "sum to 2.00"),
+    (lambda q, k, v, mask=None: right(q.detach(), k.detach(), v.detach(), mask), "The gradient is cut off"),
+    (lambda q, k, v, mask=None: (right(q, k, v, mask), q + 1), "It returned 2 parts, the first of them a tensor of shape"),
+], ids=["PyTorch refuses", "PyTorch has no such thing", "a number of many", "complex", "sparse", "a cut gradient", "two results"])
+def test_what_pytorch_refuses_is_an_attempt_and_is_explained(answer, said):
+    verdict = exercises.check("attention.scaled_dot_product", answer)
+    assert verdict.status == "not yet" and said in str(verdict), str(verdict)
+
+
+def test_of_several_results_the_message_tells_which_one_is_wrong():
+    def keeps_the_first(x, W_x, W_h, b, state=None):
+        states = [x.new_zeros(len(x), len(b)) if state is None else state]
+        for now in x.unbind(1):
+            states.append(torch.tanh(now @ W_x.T + states[-1] @ W_h.T + b))
+        return torch.stack(states, 1), states[-1]
+
+    said = str(exercises.check("recurrence.rnn", keeps_the_first))
+    assert "Part 1 of your result has the shape" in said and len(said) < 400, said
 
 
 def test_a_broken_cell_elsewhere_in_a_notebook_does_not_matter(tmp_path):
@@ -479,6 +581,36 @@ def test_a_verdict_comes_even_where_progress_cannot_be_saved(monkeypatch, tmp_pa
     monkeypatch.setenv("TRANSFORMER_COURSE_PROGRESS", str(tmp_path / "file" / "progress.json"))
     verdict = exercises.check("attention.bill", 301_989_888)
     assert verdict.status == "right" and "could not be saved" in verdict.message
+    assert "weights" in str(exercises.hint("attention.bill")) and "12 * 12" in str(exercises.solution("attention.bill"))
+
+
+@pytest.mark.parametrize("entry", ["right", {}, None, {"status": "done", "attempts": 1}, {"status": "right", "attempts": "1"}])
+def test_a_damaged_entry_costs_no_other(entry):
+    note(1)
+    text = json.loads(progress.progress_file().read_text())
+    text["exercises"]["attention.bill"] = entry
+    progress.progress_file().write_text(json.dumps(text))
+    assert exercises.check("attention.bill", 301_989_888).status == "right"
+    assert set(progress.read_progress()) == {"exercise.1", "attention.bill"}
+    assert json.loads(progress.progress_file().with_name("progress.json.broken").read_text()) == text
+    assert run("progress").returncode == run("exercises").returncode == 0
+
+
+def test_hints_count_from_one():
+    with pytest.raises(ValueError, match="from 1 to 3, got 0"):
+        exercises.hint("attention.bill", 0)
+    assert exercises.check(["attention.bill"], 1).status == "not tried"
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("start", "02", "--to", str(tmp_path / "file" / "inside"))
+    assert done.returncode == 2 and "can't be written to" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_line_says_why_something_is_not_tried(tmp_path):
+    (tmp_path / "02_attention.py").write_text("def sdpa(q, k, v):\n    return q\n")
+    assert "There is no `scaled_dot_product` in 02_attention.py" in run("check", "02", cwd=tmp_path).stdout
 
 
 def test_listing_exercises_imports_no_chapter():

@@ -88,6 +88,8 @@ def start(
     except FileExistsError as error:
         kept = f"{error.filename} is there already, and it stays as it is."
         raise _stop(kept + " Name another folder with --to.") from None
+    except OSError as error:
+        raise _stop(f"{to} can't be written to: {error.strerror}") from None
     console.print(f"Wrote {path}.", soft_wrap=True, markup=False)
     then = f"Check it with: transformer-course check {path}"
     console.print(then, soft_wrap=True, markup=False)
@@ -165,6 +167,9 @@ def _show(verdict: Verdict) -> None:
     if verdict.status != "not yet":
         line = f"{MARKS[verdict.status]} {verdict.exercise}: {verdict.status}"
         console.print(Text(line, style=colour))
+        said = str(verdict).split("\n", 1)[1]
+        if verdict.status == "not tried" and not said.strip().startswith("Not tried"):
+            console.print(Text(said, style="dim"), soft_wrap=True)
         return
     said = Text(str(verdict).split("\n", 1)[1])
     title = f"{MARKS[verdict.status]} {verdict.exercise}: {verdict.status}"

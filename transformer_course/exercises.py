@@ -7,18 +7,25 @@ __all__ = ['HEADER', 'Exercise', 'all', 'exercise', 'gate', 'check', 'Note', 'hi
            'exercise_notebook', 'start', 'check_file', 'case', 'Survey', 'survey']
 
 # %% ../nbs/A9_exercises.ipynb #4d582d39
+import __future__
+
 import ast
 import difflib
+import dis
 import importlib
 import json
 import linecache
 import re
+import sys
 import time
+import tokenize
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 from . import progress
@@ -72,7 +79,7 @@ def all() -> list[str]:
 def exercise(id: str) -> Exercise:
     "The words of an exercise. Raises KeyError, which names similar ids."
     known = _exercises()
-    if id not in known:
+    if not isinstance(id, str) or id not in known:
         similar = ", ".join(difflib.get_close_matches(str(id), known, 3, 0.4))
         hint = f"; did you mean {similar}?" if similar else ""
         raise KeyError(f"there is no exercise {id!r}{hint}")
@@ -110,7 +117,8 @@ def _checked(id: str, load: Callable[[], Any]) -> Verdict:
             verdict = _verdict(gate(id), load)
     except Exception as error:  # a fault of ours is no verdict on the learner
         said = (
-            f"{type(error).__name__}: {error}. Please report it; your answer is fine."
+            f"{type(error).__name__}: {error}. That says nothing about your answer. "
+            "Please report it."
         )
         return Verdict(id, "not tried", "The checker itself failed", said)
     verdict = replace(verdict, seconds=time.perf_counter() - begin)
@@ -182,12 +190,15 @@ class Note:
 def hint(id: str, number: int | None = None) -> Note:
     """The next hint for an exercise, or the one with that number.
 
-    Raises KeyError for an unknown exercise.
+    Raises KeyError for an unknown exercise, ValueError for a number below 1.
     """
     hints = exercise(id).hints
     entry = progress.read_progress().get(id, {})
     number = min(entry.get("hints", 0) + 1 if number is None else number, len(hints))
-    progress.note_hint(id, max(number, entry.get("hints", 0)))
+    if number < 1:
+        raise ValueError(f"hints count from 1 to {len(hints)}, got {number}")
+    with suppress(OSError):  # a hint is worth more than the note that it was read
+        progress.note_hint(id, max(number, entry.get("hints", 0)))
     last = number == len(hints)
     more = (
         f'\n\nThat was the last hint; `solution("{id}")` has the rest.' if last else ""
@@ -198,7 +209,8 @@ def hint(id: str, number: int | None = None) -> Note:
 def solution(id: str) -> Note:
     "A solution of an exercise. Raises KeyError for an unknown one."
     known = exercise(id)
-    progress.note_solution(id)
+    with suppress(OSError):
+        progress.note_solution(id)
     return Note(f"A solution of {id}", known.solution, code=True)
 
 # %% ../nbs/A9_exercises.ipynb #0cb4b79f
@@ -302,51 +314,142 @@ def _cell(kind: str, source: str, id: str) -> dict:
 # %% ../nbs/A9_exercises.ipynb #a8956627
 def check_file(path: str | Path, id: str) -> Verdict:
     "The verdict on the answer to an exercise in a `.py` or `.ipynb` file."
-    return _checked(id, lambda: _load(Path(path), exercise(id).object))
+    path = Path(path)
+    if path.suffix == ".ipynb":
+        _as_python()  # loaded once, and not in the process of each answer
+    return _checked(id, lambda: _load(path, exercise(id).object))
 
 
 def _load(path: Path, name: str) -> Any:
-    "The object of that name, after running the definitions of the file."
-    namespace: dict[str, Any] = {"__name__": path.stem}
+    "The object of that name, after running what it needs of the file."
+    module = ModuleType(path.stem)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look themselves up there
+    statements, broken = _statements(path, name)
+    with _neighbours_of(path):
+        for code in _needed(statements, name):
+            exec(code, vars(module))
+    if name in vars(module):
+        return vars(module)[name]
+    if broken:
+        raise broken
+    raise NotTried(f"There is no `{name}` in {path.name}")
+
+
+@contextmanager
+def _neighbours_of(path: Path) -> Iterator[None]:
+    "Files beside this one can be imported."
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _statements(path: Path, name: str) -> tuple[list, SyntaxError | None]:
+    """The statements of a file, each with its compiled code.
+
+    What is no Python breaks a Python file. Of a notebook it breaks one cell: the error
+    is returned if the cell speaks of `name`.
+    """
+    found, broken, flags = [], None, 0
     for label, source in _sources(path):
         linecache.cache[label] = (len(source), None, source.splitlines(True), label)
         try:
-            tree = ast.parse(source, label)
-        except SyntaxError:
-            if path.suffix == ".py" or re.search(rf"\b{name}\b", source):
+            body = ast.parse(source, label).body
+            for one in body:
+                if isinstance(one, ast.ImportFrom) and one.module == "__future__":
+                    futures = (getattr(__future__, part.name) for part in one.names)
+                    flags |= sum(future.compiler_flag for future in futures)
+            module = (ast.Module([one], []) for one in body)
+            codes = [compile(one, label, "exec", flags, True) for one in module]
+        except SyntaxError as error:
+            if path.suffix == ".py":
                 raise
-            continue
-        for statement in tree.body:
-            _define(statement, label, namespace)
-    if name not in namespace:
-        raise NotTried(f"There is no `{name}` in {path.name}")
-    return namespace[name]
-
-
-_DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-
-
-def _define(statement: ast.stmt, label: str, namespace: dict) -> None:
-    if isinstance(statement, _DEFINITIONS):
-        exec(compile(ast.Module([statement], []), label, "exec"), namespace)
-    elif isinstance(statement, ast.Assign | ast.AnnAssign):
-        try:
-            exec(compile(ast.Module([statement], []), label, "exec"), namespace)
-        except Exception:  # an assignment that needs what was left out, such as a plot
-            return
+            if re.search(rf"\b{name}\b", source):
+                broken = error
+        else:
+            found += zip(body, codes)
+    return found, broken
 
 
 def _sources(path: Path) -> Iterator[tuple[str, str]]:
-    "The file as pieces of code with a label; of a notebook its cells without magics."
+    "The file as pieces of Python with a label: of a notebook its cells."
     if path.suffix != ".ipynb":
-        yield str(path), path.read_text(encoding="utf-8")
+        with tokenize.open(path) as file:  # with the encoding that it names
+            yield str(path), file.read()
         return
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8-sig"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise Misfit(f"{path.name} is not a notebook of format 4") from None
     for number, cell in enumerate(cells, 1):
         if cell["cell_type"] == "code":
-            source = "".join(cell["source"])
-            plain = re.sub(r"^\s*[%!].*$", "", source, flags=re.M)
-            yield f"{path.name}, cell {number}", plain
+            source = re.sub(r"\A\s*%%(time|capture)\b.*\n", "", "".join(cell["source"]))
+            yield f"{path.name}, cell {number}", _as_python()(source)
+
+
+@cache
+def _as_python() -> Callable[[str], str]:
+    "Turns a cell with magics into Python, as a notebook does."
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager().transform_cell
+
+# %% ../nbs/A9_exercises.ipynb #2b9d4e71
+def _needed(statements: list[tuple[ast.stmt, CodeType]], name: str) -> list[CodeType]:
+    "The code of all statements that the name depends on, in their order."
+    imported = {
+        alias.asname or alias.name.split(".")[0]
+        for statement, _ in statements
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+        for alias in statement.names
+    }
+    makes = [_stored(code) | _changed(one) - imported for one, code in statements]
+    wanted, chosen, found = {name}, set(), [None]
+    while found:
+        found = [n for n, of in enumerate(makes) if n not in chosen and of & wanted]
+        chosen.update(found)
+        wanted.update(*(_read(statements[n][1]) for n in found))
+        wanted.add("*")  # from somewhere import *
+    return [statements[n][1] for n in sorted(chosen)]
+
+
+def _stored(code: CodeType) -> set[str]:
+    steps = list(dis.get_instructions(code))
+    stars = {"*" for step in steps if step.argval in (("*",), "INTRINSIC_IMPORT_STAR")}
+    stored = ("STORE_NAME", "STORE_GLOBAL")
+    return stars | {step.argval for step in steps if step.opname in stored}
+
+
+def _read(code: CodeType) -> Iterator[str]:
+    "Global names that the code reads, at once or in the functions that it makes."
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"):
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _read(constant)
+
+
+def _changed(statement: ast.stmt) -> set[str]:
+    "Names of objects that are changed in part, or by a method that is called on them."
+    parts = [
+        node
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute | ast.Subscript)
+        and isinstance(node.ctx, ast.Store)
+    ]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        called = statement.value.func
+        parts += [called] if isinstance(called, ast.Attribute) else []
+    return {root.id for root in map(_root, parts) if isinstance(root, ast.Name)}
+
+
+def _root(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node
 
 # %% ../nbs/A9_exercises.ipynb #7a67bd7f
 def case(id: str, answer: Any) -> Callable[[], None]:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -58,6 +59,7 @@ def plain(value: Any) -> Any:
         with suppress(TypeError):  # an array of objects
             value = torch.as_tensor(value.__array__())
     if isinstance(value, Tensor) and value.numel() <= LARGEST:
+        value = value.to_dense() if value.is_sparse else value
         return value.detach().to("cpu", copy=True).resolve_conj().resolve_neg()
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -69,12 +71,12 @@ def plain(value: Any) -> Any:
     return {"type": type(value).__name__ + shape}
 
 # %% ../nbs/A5_isolation.ipynb #73c39f5f
-_OURS = str(files("transformer_course"))
-_NOT_THE_LEARNERS = (os.path.dirname(torch.__file__), _OURS)
+_LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
+_NOT_THE_LEARNERS = (str(files("transformer_course")), *sorted(_LIBRARIES))
 
 
 def _failure(error: BaseException) -> Seen:
-    "The failure as plain data, with the last line that is not PyTorch's or ours."
+    "The failure as plain data, with the last line that is no library's and not ours."
     line = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith(_NOT_THE_LEARNERS) and frame.line:
@@ -115,6 +117,18 @@ class _Bounded(io.TextIOBase):
 
 def _not_now(*args, **kwargs):
     raise PermissionError("this function of the course is the answer: write your own")
+
+
+@contextmanager
+def _out_of_reach(functions: Sequence[FunctionType]) -> Iterator[None]:
+    kept = [function.__code__ for function in functions]
+    for function in functions:
+        function.__code__ = _not_now.__code__
+    try:
+        yield
+    finally:
+        for function, code in zip(functions, kept):
+            function.__code__ = code
 
 
 def _limit_memory(megabytes: int) -> None:
@@ -165,16 +179,15 @@ def _work(connection, load, looks, limits: Limits, blocked) -> None:
             os.dup2(nowhere.fileno(), descriptor)
         torch.set_num_threads(1)
         _limit_memory(limits.megabytes)
-        for function in blocked:
-            function.__code__ = _not_now.__code__
-        try:
-            answer = load()
-        except BaseException as error:
-            _send(connection, _failure(error), out)
-        else:
-            _send(connection, Seen(), out)
-            for look in looks:
-                _send(connection, _look(look, answer), out)
+        with _out_of_reach(blocked):
+            try:
+                answer = load()
+            except BaseException as error:
+                _send(connection, _failure(error), out)
+            else:
+                _send(connection, Seen(), out)
+                for look in looks:
+                    _send(connection, _look(look, answer), out)
     os._exit(0)  # nothing that the parent has registered for its own end may run here
 
 
@@ -206,11 +219,23 @@ def observe(
 ) -> Observed:
     """Load an answer and look at it, in a process of its own where Linux can fork one.
 
-    Elsewhere it runs here, with a limit on time alone. Never raises for what the answer
-    does: an endless loop is a `TimeoutError`, a process that died `ProcessDied`.
+    Elsewhere it runs here, with a limit on time alone; so does an answer that needs
+    what a fork can't use: a GPU, or gradients on a machine that has one. Never raises
+    for what the answer does: an endless loop is a `TimeoutError`, a process that died
+    `ProcessDied`.
     """
-    apart = sys.platform == "linux"
-    return (_apart if apart else _here)(load, looks, limits or Limits(), blocked)
+    arguments = (load, looks, limits or Limits(), blocked)
+    if sys.platform != "linux":
+        return _here(*arguments)
+    observed = _apart(*arguments)
+    unfit = (observed.loading, *observed.seen)
+    return _here(*arguments) if any(map(_needs_this_process, unfit)) else observed
+
+
+def _needs_this_process(seen: Seen | None) -> bool:
+    "Whether PyTorch refused for no other reason than that the process is a fork."
+    refusals = ("fork-based multiprocessing", "in forked subprocess")
+    return seen is not None and any(refusal in seen.said for refusal in refusals)
 
 
 def _apart(load, looks, limits: Limits, blocked) -> Observed:
@@ -272,9 +297,10 @@ def _next_report(receiver, pid: int, limits: Limits) -> tuple[Seen, str]:
 
 def _here(load, looks, limits: Limits, blocked) -> Observed:
     out, observed = _Bounded(limits.characters), Observed()
-    with redirect_stdout(out), redirect_stderr(out):
+    with redirect_stdout(out), redirect_stderr(out), _out_of_reach(blocked):
         try:
-            answer = load()
+            with _alarm(limits.seconds):
+                answer = load()
         except BaseException as error:
             observed.loading = _failure(error)
             return observed

@@ -136,8 +136,7 @@ def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     NaN equals NaN, which helps to recognise a mistake. No verdict is "right" with one.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        kinds = (a.dtype == torch.bool, b.dtype == torch.bool)
-        return a.shape == b.shape and kinds[0] == kinds[1] and _close(a, b, tolerance)
+        return a.shape == b.shape and _kind(a) == _kind(b) and _close(a, b, tolerance)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -145,6 +144,13 @@ def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     if _is(a, _N) and _is(b, _N):
         return _close(torch.tensor(float(a)), torch.tensor(float(b)), tolerance)
     return type(a) is type(b) and a == b
+
+
+def _kind(tensor: Tensor) -> str:
+    "Truth values, complex numbers and others are never equal to one another."
+    if tensor.dtype == torch.bool:
+        return "bool"
+    return "complex" if tensor.is_complex() else "real"
 
 
 _N = (int, float)
@@ -155,8 +161,13 @@ def _is(value: Any, kinds: tuple) -> bool:
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    a, b = (x.to(torch.complex128 if x.is_complex() else torch.float64) for x in (a, b))
+    a, b = _alike(a, b)
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    either = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float64)
+    return a.to(either), b.to(either)
 
 
 def _has_nan(value: Any) -> bool:
@@ -270,7 +281,7 @@ def judge(gate: Gate, observed: Observed) -> Verdict:
     seen = observed.seen
     if observed.loading:
         return _not_loaded(gate, observed.loading)
-    if seen and seen[0].error == "NotImplementedError":
+    if seen and _is_stub(seen[0]):
         headline = "Not tried yet: write it in place of `raise NotImplementedError`"
         return Verdict(gate.id, "not tried", headline)
     wrong = [n for n, one in enumerate(seen) if not _passes(gate, n, one)]
@@ -282,6 +293,12 @@ def judge(gate: Gate, observed: Observed) -> Verdict:
         headline = "Not tried yet: it still does what it did when you found it"
         return Verdict(gate.id, "not tried", headline)
     return dataclasses.replace(_explain(gate, seen, wrong), printed=observed.printed)
+
+
+def _is_stub(seen: Seen) -> bool:
+    "Whether the learner's own code raised it: PyTorch raises the same, with a message."
+    stub = not seen.said or "raise NotImplementedError" in seen.line
+    return seen.error == "NotImplementedError" and stub
 
 
 def _not_loaded(gate: Gate, failure: Seen) -> Verdict:
@@ -348,28 +365,47 @@ def _failed(seen: Seen) -> str:
         said = f"Python ended while it ran: {seen.said}."
     elif seen.error == "MemoryError" or "allocate memory" in seen.said:
         said = "It asked for more memory than it may use. How large is what you build?"
-    elif seen.error == "NotImplementedError":
+    elif _is_stub(seen):
         said = "This part still raises NotImplementedError."
     elif seen.error == "SystemExit":
         said = "It called sys.exit."
+    elif "does not require grad" in seen.said:
+        said = (
+            "The gradient is cut off: the result was made from numbers that left "
+            "PyTorch's record, as with `.item()`, `.detach()`, `torch.no_grad()`, "
+            "NumPy, or `torch.tensor(...)` of a result."
+        )
+    elif "modified by an inplace operation" in seen.said:
+        said = (
+            "Numbers that the gradient needs were overwritten in place. Collect the "
+            "pieces in a list and put them together with `torch.stack` or `torch.cat`."
+        )
     else:
-        said = f"It raised {seen.error}: {seen.said}"
+        said = f"It raised {seen.error}" + (f": {seen.said}" if seen.said else ".")
     return f"{said}\n{seen.line}" if seen.line else said
 
 
-def _other_kind(value: Any, right: Any) -> str | None:
-    "How a value differs in kind from the right one: type, shape, NaN."
+def _other_kind(value: Any, right: Any, where: str = "Your result") -> str | None:
+    "How a value differs in kind from the right one: type, number of parts, shape, NaN."
+    if isinstance(value, list) and isinstance(right, list):
+        if len(value) != len(right):
+            return f"{where} has {len(value)} parts; the right one has {len(right)}."
+        of = f"of {where[0].lower()}{where[1:]}"
+        pairs = enumerate(zip(value, right), 1)
+        said = (_other_kind(v, r, f"Part {n} {of}") for n, (v, r) in pairs)
+        return next(filter(None, said), None)
     if not isinstance(value, Tensor) or not isinstance(right, Tensor):
         alike = type(value) is type(right) or _is(value, _N) and _is(right, _N)
-        return None if alike else f"It returned {_short(value)}, not {_short(right)}."
+        what = "It returned" if where == "Your result" else f"{where} is"
+        return None if alike else f"{what} {_short(value)}, not {_short(right)}."
     if value.shape != right.shape:
         shapes = f"{tuple(value.shape)}; the right one has {tuple(right.shape)}"
-        return f"Your result has the shape {shapes}."
-    if (value.dtype == torch.bool) != (right.dtype == torch.bool):
-        return f"Your result is of type {value.dtype}, not {right.dtype}."
+        return f"{where} has the shape {shapes}."
+    if _kind(value) != _kind(right):
+        return f"{where} is of type {value.dtype}, not {right.dtype}."
     if _has_nan(value):
         at = value.isnan().nonzero()[0].tolist()
-        return f"Your result holds NaN, first at {at}."
+        return f"{where} holds NaN, first at {at}."
     return None
 
 
@@ -385,6 +421,11 @@ def _difference(gate: Gate, seen: Sequence[Seen], first: int) -> str:
     value, right = seen[first].value, gate.expects(first).value
     before = [gate.probes[number].about for number in range(first)]
     fine = f"Right so far: with {before[-1]}.\n" if before else ""
+    while isinstance(value, list) and isinstance(right, list):
+        pairs = list(zip(value, right))
+        off = next(n for n, pair in enumerate(pairs) if not same(*pair, gate.tolerance))
+        fine += f"In part {off + 1} of {len(pairs)}: "
+        value, right = pairs[off]
     if isinstance(value, Tensor) and isinstance(right, Tensor):
         return fine + _first_number(value, right, gate.tolerance)
     return f"{fine}It returned {_short(value)}; right is {_short(right)}."
@@ -394,19 +435,26 @@ def _first_number(value: Tensor, right: Tensor, tolerance: float) -> str:
     if value.dtype == torch.bool:
         off = value != right
     else:
-        value, right = value.double(), right.double()
-        off = ~torch.isclose(value, right, rtol=tolerance, atol=tolerance)
+        off = ~torch.isclose(*_alike(value, right), rtol=tolerance, atol=tolerance)
     at = tuple(off.nonzero()[0].tolist())
-    place = f"at {list(at)} " if at else ""
-    many = f"{int(off.sum())} of {off.numel()} numbers are off; the first, {place}"
-    return f"{many}is {_short(value[at])} where {_short(right[at])} is right."
+    wrong, true = _short(value[at].item()), _short(right[at].item())
+    if off.numel() == 1:
+        return f"It is {wrong} where {true} is right."
+    many = f"{int(off.sum())} of {off.numel()} numbers are off"
+    return f"{many}; the first, at {list(at)}, is {wrong} where {true} is right."
 
 
 def _short(value: Any) -> str:
     if isinstance(value, dict) and value.keys() == {"type"}:
         return f"an object of type {value['type']}"
     if isinstance(value, Tensor):
-        if value.numel() > 1:
-            return f"a tensor of shape {tuple(value.shape)}"
-        value = value.item()
+        one = value.numel() == 1
+        return f"tensor({_short(value.item())})" if one else _shaped(value)
+    if isinstance(value, list) and len(repr(value)) > 60:
+        first = _shaped(value[0]) if isinstance(value[0], Tensor) else repr(value[0])
+        return f"{len(value)} parts, the first of them {first[:60]}"
     return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def _shaped(tensor: Tensor) -> str:
+    return f"a tensor of shape {tuple(tensor.shape)}"

@@ -71,8 +71,10 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _shares(a: Tensor, b: Tensor) -> bool:
-    return a.numel() > 0 and a.untyped_storage().data_ptr() == (
-        b.untyped_storage().data_ptr()
+    return (
+        a.numel() > 0
+        and not a.is_sparse
+        and a.untyped_storage().data_ptr() == (b.untyped_storage().data_ptr())
     )
 
 # %% ../nbs/A8_probes.ipynb #1c8f2def

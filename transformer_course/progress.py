@@ -34,16 +34,31 @@ def progress_file() -> Path:
 def read_progress() -> dict[str, dict]:
     """What is known of each exercise: status, attempts, mistakes, hints, times.
 
-    A file that is no progress file is set aside, with `.broken` at the end of its name.
+    A file that is no progress file, or in part, is set aside, with `.broken` at the end
+    of its name; the sound entries are returned.
     """
     path = progress_file()
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["exercises"])
+        entries = dict(json.loads(path.read_text(encoding="utf-8"))["exercises"])
     except (ValueError, KeyError, TypeError):
+        entries, sound = None, {}
+    else:
+        sound = {id: entry for id, entry in entries.items() if _is_sound(entry)}
+    if sound != entries:
         path.replace(path.with_name(path.name + ".broken"))
-        return {}
+    return sound
+
+
+def _is_sound(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.get("status") in ("not tried", "not yet", "right")
+        and isinstance(entry.get("attempts"), int)
+        and isinstance(entry.get("hints", 0), int)
+        and isinstance(entry.get("mistakes", []), list)
+    )
 
 
 def _change(id: str, change: Callable[[dict], None]) -> dict:
