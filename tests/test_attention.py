@@ -141,7 +141,13 @@ def x(*shape, dtype=torch.float32):
     (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(3, 5, dtype=torch.int64)), ["boolean", "int64"]),
     (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(5, 3, dtype=torch.bool)), ["(5, 3)", "(3, 5)"]),
     (lambda: attention(x(3, 4), x(5, 4), x(5, 4), x(2, 3, 5, dtype=torch.bool)), ["(2, 3, 5)", "(3, 5)"]),
+    (lambda: attention(x(2, 3, 4), x(1, 3, 4), x(5, 3, 4)), ["queries", "(2, 3, 4)", "values", "(5, 3, 4)"]),
     (lambda: causal_mask(5, 3), ["5 queries", "3 positions"]),
+    (lambda: causal_mask(-1), ["-1 queries", "-1 positions"]),
+    (lambda: padding_mask(torch.tensor([[1, 2]]), 8), ["one whole number per sequence", "(1, 2)"]),
+    (lambda: padding_mask(torch.tensor([1.5]), 8), ["one whole number per sequence", "float32"]),
+    (lambda: padding_mask(torch.tensor([True]), 8), ["one whole number per sequence", "bool"]),
+    (lambda: AttentionLM(7, 4, 8)(torch.zeros(3, dtype=torch.long)), ["(B, T)", "(3,)"]),
     (lambda: padding_mask(torch.tensor([2, 9]), 8), ["keys=8", "[2, 9]"]),
     (lambda: AttentionLM(7, 4, 8)(torch.zeros(1, 5, dtype=torch.long)), ["5 tokens", "max_len=4"]),
 ])

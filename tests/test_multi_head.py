@@ -223,7 +223,10 @@ FUSED = MultiHeadAttention(config(2, 4), kernel=F.scaled_dot_product_attention)
     (lambda: LAYER(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),
     (lambda: FUSED(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),  # this kernel would add the numbers
     (lambda: share_heads(x(1, 4, 3, 2), 6), ["6 query heads", "4 key-value heads"]),
+    (lambda: share_heads(x(1, 4, 3, 2), -4), ["-4 query heads", "4 key-value heads"]),
     (lambda: split_heads(x(1, 3, 10), 3), ["10 components", "n_heads=3"]),
+    (lambda: split_heads(x(1, 3, 10), 0), ["10 components", "n_heads=0"]),
+    (lambda: MultiHeadLM(config(2, 4))(torch.zeros(3, dtype=torch.long)), ["(B, T)", "(3,)"]),
     (lambda: config(3, 3).replace(n_kv_heads=2), ["n_heads=3", "n_kv_heads=2"]),
     (lambda: MultiHeadLM(config(2, 4))(torch.zeros(1, 10, dtype=torch.long)), ["10 tokens", "max_len=9"]),
 ])
@@ -232,6 +235,23 @@ def test_bad_input_is_refused_and_both_sides_are_named(call, names):
         call()
     for name in names:
         assert name in str(error.value)
+
+
+@pytest.mark.compiled
+def test_a_masked_layer_is_exported_for_any_batch_and_length():
+    class Causal(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = MultiHeadAttention(config(2, 4))
+
+        def forward(self, x):
+            return self.layer(x, mask=causal_mask(x.shape[1]))
+
+    of, (batch, length) = Causal(), (torch.export.Dim(name, min=2, max=9) for name in ("batch", "length"))
+    exported = torch.export.export(of, (x(3, 5, 8),), dynamic_shapes=({0: batch, 1: length},)).module()
+    for shape in ((2, 3, 8), (7, 9, 8)):
+        given = x(*shape)
+        torch.testing.assert_close(exported(given), of(given))
 
 
 def test_language_model_is_causal_knows_positions_and_starts_near_ignorance():

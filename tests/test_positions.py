@@ -461,6 +461,8 @@ LAYER = PositionedAttention(config("rope"))                          # d_model =
     (lambda: angles(torch.arange(3), 0), ["0 components"]),
     (lambda: angles(torch.arange(3), 4, -2.0), ["base=-2.0", "more than 0"]),
     (lambda: angles(torch.arange(3), 4, 0.0), ["base=0.0", "more than 0"]),
+    (lambda: angles(torch.arange(3), 4, math.nan), ["base=nan", "more than 0"]),
+    (lambda: angles(torch.arange(3), 4, math.inf), ["base=inf", "finite"]),
     (lambda: LearnedPositions(9, 4)(torch.tensor([3, 9])), ["position 9", "max_len=9", "position 8"]),
     (lambda: LearnedPositions(9, 4)(torch.tensor([3, -1])), ["position -1", "max_len=9"]),
     (lambda: LearnedPositions(9, 4)(torch.tensor([0.5])), ["whole numbers", "float32"]),
@@ -472,7 +474,12 @@ LAYER = PositionedAttention(config("rope"))                          # d_model =
     (lambda: rotary(x(3, 6), torch.arange(3), layout="pairs"), ["'pairs'", "'half'", "'interleaved'"]),
     (lambda: rotate(x(3, 6), x(3, 2)), ["(3, 6)", "(3, 2)"]),
     (lambda: rotate(x(3, 7), x(3, 3)), ["(3, 7)", "(3, 3)"]),
+    (lambda: rotary(torch.ones(1, 1, 2, dtype=torch.int64), torch.arange(1)), ["int64", "floating-point"]),
+    (lambda: rotary(x(3, 8), torch.tensor(3)), ["(4,)", "one per token and pair"]),
     (lambda: alibi_slopes(0), ["n_heads=0", "at least 1"]),
+    (lambda: Alibi(4).keys(x(1, 4, 5, 6), torch.arange(1)), ["1 positions", "5 keys"]),
+    (lambda: PositionedLM(config("sinusoidal"))(torch.zeros(1, 5, dtype=torch.long), torch.arange(6)), ["(6,)", "1 sequences of 5 tokens"]),
+    (lambda: PositionedLM(config("none"))(torch.zeros(3, dtype=torch.long)), ["(B, T)", "(3,)"]),
     (lambda: Alibi(3).queries(x(1, 4, 2, 6), torch.arange(2)), ["3 heads", "queries of 4"]),
     (lambda: config("rope", 2, 3), ["= 3 is odd", "6 / 2"]),
     (lambda: LAYER(x(2, 3, 8), torch.arange(4)), ["(4,)", "2 sequences of 3 tokens"]),
@@ -487,3 +494,20 @@ def test_bad_input_is_refused_and_both_sides_are_named(call, names):
         call()
     for name in names:
         assert name in str(error.value)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("scheme", ["none", "sinusoidal", "learned", "rope", "alibi"])
+def test_every_scheme_compiles_into_one_graph_is_exported_and_stays_on_its_device(scheme):
+    model, tokens = PositionedLM(config(scheme)), torch.randint(0, 7, (2, 5))
+    expected = model(tokens)
+    for made in (torch.compile(model, backend="eager", fullgraph=True), torch.export.export(model, (tokens,)).module()):
+        torch.testing.assert_close(made(tokens), expected)
+    with torch.device("meta"):                                   # a default device is not the model's
+        torch.testing.assert_close(model(tokens), expected)
+    assert model.to("meta")(tokens.to("meta")).shape == expected.shape
+
+
+def test_positions_may_be_small_numbers():
+    for kind in (torch.uint8, torch.int16):
+        torch.testing.assert_close(Alibi(4).keys(x(1, 4, 5, 6), torch.arange(5, dtype=kind)), Alibi(4).keys(x(1, 4, 5, 6), torch.arange(5)))

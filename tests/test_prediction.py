@@ -13,6 +13,7 @@ from transformer_course.prediction import (
     Bigram,
     ByteTokenizer,
     CharTokenizer,
+    check_tokens,
     cross_entropy,
     evaluate,
     fit,
@@ -147,6 +148,74 @@ def test_bad_input_is_refused(tmp_path):
         fit(Bigram(3), [torch.zeros(1, 2, dtype=torch.long)], steps=2, progress=False)
     with pytest.raises(FloatingPointError, match="nan at step 0"):
         fit(Bigram(3), [torch.zeros(1, 2, dtype=torch.long)], steps=1, loss=lambda model, _: model.table.sum() * math.nan, progress=False)
+
+
+TOKENS = torch.zeros(2, 3, dtype=torch.long)
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: CharTokenizer("ab").decode([-1]), "-1 is not among the tokens 0 to 1"),
+    (lambda: ByteTokenizer().decode([256]), "256"),
+    (lambda: check_tokens(TOKENS[0]), r"\(3,\)"),
+    (lambda: check_tokens(TOKENS, 2), "3 tokens.*max_len=2"),
+    (lambda: next_token_loss(Bigram(3), TOKENS[0]), r"\(3,\)"),
+    (lambda: next_token_loss(Bigram(3), TOKENS[:, :1]), r"\(2, 0\) hold no token"),
+    (lambda: split(TOKENS[0], 1.5), "share=1.5"),
+    (lambda: random_batches(TOKENS[0], batch_size=0, length=2), "batch_size=0"),
+    (lambda: pieces(TOKENS[0], batch_size=1, length=0), "length=0"),
+    (lambda: pieces(TOKENS, batch_size=1, length=1), r"one axis.*\(2, 3\)"),
+    (lambda: random_batches(TOKENS[0], batch_size=1, length=9), "10 tokens.*has 3"),
+    (lambda: evaluate(Bigram(3), []), "no batch"),
+    (lambda: generate(Bigram(3), TOKENS[0], 1), r"\(3,\)"),
+    (lambda: generate(Bigram(3), TOKENS, 1, temperature=math.nan), "temperature=nan"),
+    (lambda: generate(Bigram(3), TOKENS, -1), "max_new_tokens=-1"),
+    (lambda: generate(Bigram(3), TOKENS, 1, max_len=0), "max_len=0"),
+])
+def test_bad_calls_name_what_is_wrong(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_no_token_counts_from_the_end():
+    with pytest.raises(IndexError):
+        Bigram(5)(torch.tensor([[-1]]))
+
+
+def test_a_model_that_is_a_function_gets_its_tokens_where_they_are():
+    model = Bigram(5).to("meta")
+    tokens = torch.zeros(1, 3, dtype=torch.long, device="meta")
+    assert generate(lambda t: model(t), tokens, 2, temperature=0).device.type == "meta"
+    assert next_token_loss(lambda t: model(t), tokens).device.type == "meta"
+
+
+def test_a_default_device_does_not_move_the_batches():
+    text = torch.arange(50)
+    first = next(random_batches(text, batch_size=2, length=4))
+    with torch.device("meta"):
+        assert torch.equal(next(random_batches(text, batch_size=2, length=4)), first)
+
+
+def test_examination_counts_sequences_and_leaves_every_part_in_its_mode():
+    batches = [(torch.ones(4, 2),), (torch.full((1, 2), 6.0),)]
+    modes = []
+
+    def loss(model, batch):
+        modes.append([part.training for part in model.modules()])
+        return batch[0].mean()
+
+    model = nn.Sequential(Bigram(2), nn.Dropout(0.5))
+    model[1].eval()
+    assert evaluate(model, iter(batches), loss=loss) == 2.0
+    assert modes == [[False] * 3] * 2 and [part.training for part in model.modules()] == [True, True, False]
+    generate(model, TOKENS, 1)
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
+def test_the_loss_of_half_precision_is_computed_in_full():
+    logits, targets = torch.randn(4, 50, dtype=torch.bfloat16), torch.randint(0, 50, (4,))
+    torch.testing.assert_close(cross_entropy(logits, targets), F.cross_entropy(logits.float(), targets))
+    assert cross_entropy(logits.double(), targets).dtype == torch.float64
 
 
 @pytest.fixture
