@@ -82,12 +82,21 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: live.position_map(torch.ones(8, 2), pair=(0, 8), caption="c"), ["0 to 7", "8"]),
     (lambda: live.position_map(torch.ones(8, 2), number=2, caption="c"), ["number", "2"]),
     (lambda: live.position_map(torch.ones(8, 2), length=9, caption="c"), ["length", "9"]),
+    (lambda: live.position_map(torch.ones(1, 2), caption="c"), ["number of positions", "2 to 512", "1"]),
+    (lambda: live.attention_map(WEIGHTS, TOKENS, row=1.5, caption="c"), ["row", "whole number", "1.5"]),
+    (lambda: live.timeline(2.5, caption="c"), ["length", "whole number", "2.5"]),
+    (lambda: live.position_map(torch.ones(8, 2), pair=(0.5, 1), caption="c"), ["positions", "whole number", "0.5"]),
     (lambda: live.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
     with pytest.raises(ValueError) as error:
         call()
     assert all(part in str(error.value) for part in said), error.value
+
+
+def test_a_row_may_be_a_number_of_numpy_or_pytorch():
+    for row in (np.int64(2), torch.tensor(2)):
+        assert bundle(live.attention_map(WEIGHTS, TOKENS, row=row, caption="c")) is not None
 
 
 @pytest.mark.parametrize("weights", [
