@@ -190,6 +190,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'transformer_course/gates/attention.py'),
                                                     'transformer_course.gates.attention.head_with': ( 'attention.html#head_with',
                                                                                                       'transformer_course/gates/attention.py'),
+                                                    'transformer_course.gates.attention.hides_by_index': ( 'attention.html#hides_by_index',
+                                                                                                           'transformer_course/gates/attention.py'),
                                                     'transformer_course.gates.attention.honest': ( 'attention.html#honest',
                                                                                                    'transformer_course/gates/attention.py'),
                                                     'transformer_course.gates.attention.is_causal': ( 'attention.html#is_causal',

@@ -50,10 +50,8 @@ def attention_that(
         hide = mask_ if mask_ is not None and mask != "ignored" else None
         if hide is not None and mask == "inverted":
             hide = ~hide
-        if hide is not None and mask in ("before", "inverted"):
-            scores = scores.masked_fill(~hide, -math.inf)
-        if hide is not None and mask == "zero":
-            scores = scores.masked_fill(~hide, 0)
+        if hide is not None and mask in fills:
+            scores = scores.masked_fill(~hide, fills[mask])
         if hide is not None and mask == "added":
             scores = scores + hide
         w = turn[weights](scores)
@@ -63,6 +61,7 @@ def attention_that(
             mixes
         ]()
 
+    fills = {"before": -math.inf, "inverted": -math.inf, "zero": 0, "low": -100}
     turn = {
         "softmax": lambda scores: scores.softmax(-1),
         "queries": lambda scores: scores.softmax(-2),
@@ -84,6 +83,13 @@ def changes_its_input(q, k, v, mask=None):
     return scores.softmax(-1) @ v
 
 
+def hides_by_index(q, k, v, mask=None):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores[~mask] = -math.inf
+    return scores.softmax(-1) @ v
+
+
 def first_of_all_ones(answer, **named):
     "The first output where all values are one: the sum of a row of weights."
     q, k = numbers(3, 5), numbers(7, 5, seed=1)
@@ -97,6 +103,8 @@ some = some.bool()
 lower = torch.ones(6, 6, dtype=torch.bool).tril()
 shapes = ((3, 5), (7, 5), (7, 2))
 batched = ((2, 3, 7, 5), (2, 3, 11, 5), (2, 3, 11, 4))
+six = ((6, 3), (6, 3), (6, 4))
+of_heads = ((2, 4, 3, 5), (2, 4, 7, 5), (2, 4, 7, 2))
 
 
 def qkv(*sizes):
@@ -105,6 +113,12 @@ def qkv(*sizes):
 
 def qkv_big(*sizes):
     return [numbers(*size, seed=n, scale=45) for n, size in enumerate(sizes)]
+
+
+def qkv_low(*sizes):
+    "Inputs whose scores all lie between -1,000 and -10,000."
+    q, k, v = qkv(*sizes)
+    return [60 * (q.abs() + 0.3), -30 * (k.abs() + 0.3), v]
 
 
 def rows_sum_to_one(about, mask=None):
@@ -133,12 +147,18 @@ scaled_dot_product_gate = Gate(
         rows_sum_to_one(""),
         compare("a mask", *qkv(*shapes), some),
         rows_sum_to_one(" under a mask", [some]),
-        compare("a causal mask", *qkv((6, 3), (6, 3), (6, 4)), lower),
+        compare("a causal mask", *qkv(*six), lower),
         no_future(lambda f: lambda x: f(x, x, x, lower), numbers(6, 4, seed=5)),
         compare("a batch of two", *qkv((2, 5, 3), (2, 4, 3), (2, 4, 2))),
         compare("a batch of two with three heads", *qkv(*batched)),
+        compare(
+            "a mask for a batch of two", *qkv(*((2, *size) for size in six)), lower
+        ),
+        compare("a mask for a batch with heads", *qkv(*of_heads), some),
         compare("scores of a thousand", *qkv_big(*shapes)),
         compare("scores of two thousand", *qkv_big((2, 4), (5, 4), (5, 3))),
+        compare("scores below minus a thousand under a mask", *qkv_low(*shapes), some),
+        compare("such scores under a causal mask", *qkv_low(*six), lower),
         stays_finite("scores of a thousand", *qkv_big(*shapes)),
         gradients("three queries and seven keys", *qkv(*shapes)),
         gradients("four queries and two keys", *qkv((4, 3), (2, 3), (2, 3))),
@@ -159,6 +179,14 @@ scaled_dot_product_gate = Gate(
             lambda q, k, v, mask=None: scaled_dot_product(
                 q.detach(), k.detach(), v, mask
             ),
+        ),
+        Mistake(
+            "A8b",
+            "The mask does not reach a batch",
+            "Each works alone, a mask and leading axes. Together they raise an error. "
+            "A mask (T, S) is for every matrix of scores in (..., T, S): does what you "
+            "do with it stretch over the leading axes?",
+            hides_by_index,
         ),
     ],
     grid=Grid(
@@ -196,6 +224,13 @@ scaled_dot_product_gate = Gate(
                     "Forbidden scores become 0",
                     "exp(0) = 1: what is forbidden still gets weight. Which number has "
                     "an exponential of zero?",
+                ),
+                "low": Mistake(
+                    "A8",
+                    "A forbidden score is not low enough",
+                    "It is a fixed number. Where all allowed scores of a row are lower "
+                    "than that number, the row reads what it must not. Which number is "
+                    "lower than every score?",
                 ),
                 "after": Mistake(
                     "A9",
