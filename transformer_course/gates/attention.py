@@ -939,6 +939,16 @@ def leaks_at_the_end(x):
     return self_attention(x, allowed)
 
 
+def first_reads(token):
+    "Only the first output leaks, and it leaks from one token only."
+
+    def attend(x):
+        out = honest(x)
+        return torch.cat([out[:1] + x[token : token + 1].sum(0), out[1:]])
+
+    return attend
+
+
 IMPLEMENTATIONS = {
     "causal attention": (honest, True),
     "each token alone": (torch.tanh, True),
@@ -954,7 +964,21 @@ IMPLEMENTATIONS = {
     "one token ahead": (lambda x: self_attention(x, lower_triangle(x, 1)), False),
     "a leak at the last position only": (leaks_at_the_end, False),
     "a mean over all positions, subtracted": (lambda x: honest(x) - x.mean(0), False),
-    "a faint leak": (lambda x: honest(x) + 1e-3 * x.flip(0), False),
+    "a faint leak": (lambda x: honest(x) + 1e-3 * x.sum(0), False),
+    "the first output reads the second token": (first_reads(1), False),
+    "the first output reads the fourth token": (first_reads(3), False),
+    "a leak of all components but the first": (
+        lambda x: honest(x) + 0.5 * x[:, 1:].sum(),
+        False,
+    ),
+    "a leak that cancels in a sum of components": (
+        lambda x: x.sum() * torch.linspace(-1, 1, x.shape[1]).trunc().expand_as(x),
+        False,
+    ),
+    "a leak behind a norm of lengths": (
+        lambda x: self_attention(F.normalize(x, dim=-1), lower_triangle(x, 99)),
+        False,
+    ),
     "a leak behind a norm": (
         lambda x: self_attention(normalised(x), lower_triangle(x, 99)),
         False,
@@ -977,18 +1001,23 @@ def tried_on(name):
     return Probe(f"{name}", look, law, shape=name)
 
 
-def check_that(positions=None, change=None, tolerance=1e-6, compares=None):
+def check_that(
+    positions=None, change=None, tolerance=1e-6, compares=None, width=4, look=None
+):
     "A check with a weakness."
 
     def answer(attend):
-        x = torch.randn(8, 4)
+        x = torch.randn(8, width)
         before = attend(x)
         for s in positions(len(x)) if positions else range(1, len(x)):
             changed = x.clone()
-            changed[s] = change(x[s]) if change else torch.randn(4)
+            changed[s] = change(x[s]) if change else torch.randn(width)
             after = attend(changed)
             part = compares(s) if compares else slice(0, s)
-            if not torch.allclose(after[part], before[part], atol=tolerance):
+            pair = after[part], before[part]
+            if look:
+                pair = map(look, pair)
+            if not torch.allclose(*pair, atol=tolerance):
                 return False
         return True
 
@@ -1028,11 +1057,54 @@ is_causal_gate = Gate(
             check_that(change=lambda token: token + 1),
         ),
         Mistake(
+            "W4b",
+            "A leak behind a norm of lengths stays hidden",
+            "A layer that gives all vectors the same length sees only their direction. "
+            "Do you change the direction of a token, or only its length?",
+            check_that(change=lambda token: 3 * token),
+        ),
+        Mistake(
+            "W4c",
+            "Its tokens are one number wide",
+            "Then there is nothing but the first component, and a normalisation leaves "
+            "nothing of it. Take several components, as a sequence (T, d) has them.",
+            check_that(width=1),
+        ),
+        Mistake(
+            "W4d",
+            "What cancels in a sum stays hidden",
+            "The components of an output are added up before you compare them, or "
+            "differentiate them: a leak that raises one and lowers another passes.",
+            check_that(look=lambda out: out.sum(-1)),
+        ),
+        Mistake(
             "W5",
             "Not every position is tried",
-            "An implementation that leaks from the last token only passes. Which "
+            "Implementations that leak from one token into one output pass. Which "
             "tokens did you replace, and which outputs did you compare?",
             check_that(positions=lambda t: [t // 2]),
+        ),
+        Mistake(
+            "W5b",
+            "Leaks from early tokens pass",
+            "A leak from the last token is found, and those from the second and the "
+            "fourth are not. Which tokens did you replace?",
+            check_that(positions=lambda t: [t - 1]),
+        ),
+        Mistake(
+            "W5c",
+            "A leak at the end passes",
+            "One implementation leaks from the last token into the output before it, "
+            "and nowhere else. Did you replace the last token, and compare every "
+            "output before it?",
+            check_that(positions=lambda t: range(1, t - 1)),
+        ),
+        Mistake(
+            "W5d",
+            "A leak from three tokens ahead passes",
+            "The first output reads the fourth token. Is your text that long, and did "
+            "you compare *all* outputs before the token that you changed?",
+            check_that(compares=lambda s: slice(s - 1, s)),
         ),
         Mistake(
             "W6",
