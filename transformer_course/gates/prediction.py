@@ -53,6 +53,14 @@ def guess(about, *shape, scale=1.0):
     return compare(about, logits, tokens(*shape[:-1], vocabulary=shape[-1]))
 
 
+def slopes(about, *shape):
+    "`gradients` by the logits; the targets follow them."
+    targets = tokens(*shape[:-1], vocabulary=shape[-1])
+    probe = gradients(about, numbers(*shape))
+    look = lambda f: probe.look(lambda logits: f(logits, targets.clone()))
+    return Probe(probe.about, look, shape=probe.shape)
+
+
 right = tokens(2, 3, vocabulary=4)
 certain = compare("certainty", 50 * F.one_hot(right, 4).float(), right)
 
@@ -71,7 +79,8 @@ cross_entropy_gate = Gate(
         certain,
         guess("logits of a thousand", 2, 3, 4, scale=1000),
         guess("logits of two thousand", 3, 2, 5, scale=2000),
-        gradients("logits", numbers(2, 3, 4), targets=tokens(2, 3, vocabulary=4)),
+        slopes("two sequences of three tokens", 2, 3, 4),
+        slopes("three sequences of two tokens", 3, 2, 5),
     ],
     grid=Grid(
         entropy_that,
@@ -157,8 +166,14 @@ cross_entropy_gate = Gate(
             .mean()
         ),
         "by hand, largest subtracted": lambda logits, targets: shifted(logits, targets),
+        "other names": lambda x, y: (x.logsumexp(-1) - picked(x, y)).mean(),
+        "no names": lambda *given: shifted(*given),
     },
 )
+
+
+def picked(x, y):
+    return x.gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
 
 def shifted(logits, targets):
@@ -254,11 +269,33 @@ def probabilities(logits, temperature):
     return (logits / temperature).softmax(-1)
 
 # %% ../../nbs/00_prediction.ipynb #69927b84
-def warmth(about, temperature, *shape):
-    logits = numbers(*shape, seed=len(shape) + shape[0], scale=2)
-    return Probe(
-        about, lambda f: call(f, logits, temperature), shape=(temperature, *shape)
-    )
+def warm(about, temperature, logits):
+    look = lambda f: call(f, logits, temperature)
+    return Probe(about, look, shape=(about, temperature, *logits.shape))
+
+
+def warmth(about, temperature, *shape, scale=2):
+    logits = numbers(*shape, seed=len(shape) + shape[0], scale=scale)
+    return warm(about, temperature, logits)
+
+
+def tied(about, temperature, *rows):
+    return warm(about, temperature, torch.tensor(rows).float())
+
+
+def at_zero_that(likeliest):
+    "An answer that is right above zero, and has `likeliest(logits)` at zero."
+    return lambda logits, t: (logits / t).softmax(-1) if t else likeliest(logits)
+
+
+def largest(logits):
+    return (logits == logits.amax(-1, keepdim=True)).float()
+
+
+def only_the_last(logits):
+    return F.one_hot(
+        logits.shape[-1] - 1 - logits.flip(-1).argmax(-1), logits.shape[-1]
+    ).float()
 
 
 def tempered(change, at_zero=True):
@@ -281,6 +318,12 @@ temperature_gate = Gate(
         warmth("temperature 2", 2.0, 2, 6),
         warmth("temperature 0", 0, 3, 5),
         warmth("temperature 0 and two tokens", 0, 4, 2),
+        tied("temperature 0, the largest twice", 0, (1.5, 1, 1.5, 0), (0, 1, 2, 2)),
+        tied("temperature 0, five equal ones", 0, (1, 1, 1, 1, 1), (0, 3, 3, 3, 1)),
+        tied(
+            "temperature 0.5, the largest twice", 0.5, (2, 1, 2), (0, 3, 3), (1, 1, 1)
+        ),
+        warmth("temperature 0 and large logits", 0, 2, 7, scale=300),
         warmth("a temperature of one thousandth", 1e-3, 2, 4),
     ],
     mistakes=[
@@ -316,6 +359,27 @@ temperature_gate = Gate(
             tempered(lambda logits, t: (logits / (t + 0.1)).softmax(-1), at_zero=False),
         ),
         Mistake(
+            "L14h",
+            "Equally likely tokens share at temperature 0",
+            "Where several logits are the largest, each of them gets the same part. "
+            "However small a number you divide by, equal logits stay equal; the task "
+            "gives everything to the first.",
+            at_zero_that(lambda x: largest(x) / largest(x).sum(-1, keepdim=True)),
+        ),
+        Mistake(
+            "L14i",
+            "Each of several likeliest tokens gets 1",
+            "Where several logits are the largest, your probabilities sum to more than "
+            "1. Only the first of them is left at temperature 0.",
+            at_zero_that(largest),
+        ),
+        Mistake(
+            "L14k",
+            "The last of several likeliest tokens is taken",
+            "Where several logits are the largest, the first of them gets everything.",
+            at_zero_that(only_the_last),
+        ),
+        Mistake(
             "L14f",
             "Softmax over the batch",
             "Each column sums to 1. Each row must.",
@@ -331,6 +395,12 @@ temperature_gate = Gate(
     equivalents={
         "log_softmax": tempered(lambda logits, t: (logits / t).log_softmax(-1).exp()),
         "powers of probabilities": tempered(lambda logits, t: powers(logits, t)),
+        "a one written into zeros": at_zero_that(
+            lambda x: torch.zeros_like(x).scatter(-1, x.argmax(-1, True), 1.0)
+        ),
+        "the first, counted": at_zero_that(
+            lambda x: largest(x) * (largest(x).cumsum(-1) == 1)
+        ),
     },
 )
 
