@@ -432,6 +432,13 @@ def turning(about, positions, *shape):
     return compare(about, numbers(*shape), torch.tensor(positions))
 
 
+def slopes(about, positions, *shape):
+    "`gradients` by the vectors; the positions follow them."
+    probe = gradients(about, numbers(*shape))
+    look = lambda f: probe.look(lambda x: f(x, torch.tensor(positions)))
+    return Probe(probe.about, look, shape=probe.shape)
+
+
 def keeps_lengths():
     x, positions = numbers(5, 8), torch.tensor([0, 3, 50, 51, 900])
 
@@ -478,7 +485,8 @@ rotary_gate = Gate(
         turning("a batch of two, three heads", [4, 5, 6, 7], 2, 3, 4, 6),
         turning("three heads, three tokens", [2, 0, 5], 3, 3, 4),
         turning("a batch of two, four heads", [7, 3, 1, 8], 2, 4, 4, 8),
-        gradients("three vectors", numbers(3, 4), positions=torch.tensor([1, 2, 3])),
+        slopes("three vectors", [1, 2, 3], 3, 4),
+        slopes("two heads, two tokens", [4, 0], 2, 2, 6),
     ],
     mistakes=[
         Mistake(
@@ -591,6 +599,8 @@ rotary_gate = Gate(
         "complex numbers": in_complex_numbers,
         "a matrix per position": by_matrices,
         "angles doubled, halves swapped": by_hugging_halves,
+        "other names": lambda vectors, places: in_complex_numbers(vectors, places),
+        "no names": lambda *given: by_hugging_halves(*given),
     },
 )
 
@@ -627,8 +637,10 @@ def alibi_with(slopes="right", sign=-1, when="before", future="hidden", places="
             scores = scores + sign * slope * distance
         if when == "times":
             scores = scores * torch.exp(sign * slope * distance.clamp(min=0))
-        if future == "hidden":
-            scores = scores.masked_fill(hidden, -math.inf)
+        if future != "seen":
+            scores = scores.masked_fill(hidden, -100 if future == "low" else -math.inf)
+        if when == "only":
+            return scores + sign * slope * distance
         weights = scores.softmax(-1)
         if when == "after":
             weights = weights + sign * slope * distance.clamp(min=0)
@@ -638,9 +650,27 @@ def alibi_with(slopes="right", sign=-1, when="before", future="hidden", places="
     return answer
 
 
-def scored(h, t, s, flat=False):
-    about = f"{'equal' if flat else 'random'} scores, {h} heads, {t} queries, {s} keys"
-    return compare(about, numbers(h, t, s) * (not flat))
+def scored(h, t, s, kind="random"):
+    about = f"{kind} scores, {h} heads, {t} queries, {s} keys"
+    scores = {
+        "random": numbers(h, t, s),
+        "equal": torch.zeros(h, t, s),
+        "very low": 200 * numbers(h, t, s) - 3000,
+    }[kind]
+    return compare(about, scores)
+
+
+def rows_sum_to_one(h, t, s):
+    def law(seen):
+        off = (seen.sum(-1) - 1).abs().nan_to_num(math.inf)
+        if not off.max() < 1e-4:
+            head, row = divmod(int(off.argmax()), t)
+            total = seen[head, row].sum().item()
+            return (
+                f"The weights of query {row} in head {head} sum to {total:.2f}, not 1."
+            )
+
+    return Probe("random scores", lambda f: call(f, numbers(h, t, s)), law)
 
 
 def adds_key_positions(scores):
@@ -665,13 +695,16 @@ alibi_gate = Gate(
     "positions.alibi",
     reference=alibi,
     probes=[
-        scored(1, 2, 2, flat=True),
-        scored(2, 3, 3, flat=True),
+        scored(1, 2, 2, "equal"),
+        scored(2, 3, 3, "equal"),
         scored(2, 3, 3),
         scored(4, 5, 5),
         scored(8, 6, 6),
         scored(4, 1, 5),
         scored(2, 2, 6),
+        scored(2, 4, 4, "very low"),
+        scored(4, 3, 5, "very low"),
+        rows_sum_to_one(2, 3, 4),
         no_future(
             lambda f: lambda x: f((x @ x.T).repeat(2, 1, 1))[0] @ x, numbers(5, 3)
         ),
@@ -731,6 +764,12 @@ alibi_gate = Gate(
                     "The bias comes after the softmax",
                     "Your rows no longer sum to 1. The distance comes off the scores.",
                 ),
+                "only": Mistake(
+                    "A22",
+                    "No softmax",
+                    "You return the scores with their bias. Weights are not negative, "
+                    "and each row of them sums to 1.",
+                ),
                 "times": Mistake(
                     "L6",
                     "The bias multiplies the scores",
@@ -743,6 +782,13 @@ alibi_gate = Gate(
                     "The future is visible",
                     "Keys after the query get weight, and by the sign of the distance "
                     "even more than the query's own.",
+                ),
+                "low": Mistake(
+                    "A8",
+                    "A forbidden score is not low enough",
+                    "It is a fixed number. Where all allowed scores of a row are lower "
+                    "than that number, the row reads what it must not. Which number is "
+                    "lower than every score?",
                 ),
             },
             "places": {
@@ -915,17 +961,45 @@ def drifts(x, positions):
     return turned_with()(x, positions) * (1 + positions[:, None] / 2000)
 
 
+def wobbles(x, positions):
+    turn = 5 * torch.sin(2 * math.pi * positions / 50)
+    return turned_with()(x, positions + turn)
+
+
+def swells(x, positions):
+    return (
+        turned_with()(x, positions) * (1 + 0.02 * torch.tanh(positions / 60))[:, None]
+    )
+
+
+def alternates(x, positions):
+    return x * (1 - 2 * (positions % 2))[:, None]
+
+
+def flips(x, positions):
+    return x * (1 - 2 * (positions // 8 % 2))[:, None]
+
+
+def beats(x, positions):
+    return x + torch.cos(math.pi / 2 * positions)[:, None]
+
+
 SCHEMES = {
     "rotary, halves": (turned_with(), True),
     "rotary, neighbours": (turned_with(pairs="neighbours"), True),
     "rotary, turned the other way": (turned_with(way="back"), True),
     "no positions at all": (lambda x, positions: 1 * x, True),
+    "every other vector turned round": (alternates, True),
     "sinusoids added": (adds_sinusoids, False),
     "two layouts mixed": (turned_with(pairs="mixed"), False),
     "positions squared": (lambda x, p: turned_with()(x, p * p), False),
     "rotary that starts again after 64": (restarts, False),
     "rotary that stops at 250": (stops, False),
     "rotary whose vectors grow": (drifts, False),
+    "rotary whose vectors grow by a fiftieth": (swells, False),
+    "rotary whose steps vary with a period of 50": (wobbles, False),
+    "eight vectors turned round, eight not": (flips, False),
+    "a beat of four added": (beats, False),
 }
 
 
@@ -951,6 +1025,7 @@ def check_that(shifts=(1, 7, 30, 100, 500), length=40, tolerance=1e-2, what="sco
     def answer(place):
         q, k = torch.randn(length, 8), torch.randn(length, 8)
         positions = torch.arange(length)
+        looks = {"scores": lambda a: a, "sum": torch.sum, "norm": torch.norm}
 
         def seen(shift):
             a, b = place(q, positions + shift), place(k, positions + shift)
@@ -958,7 +1033,7 @@ def check_that(shifts=(1, 7, 30, 100, 500), length=40, tolerance=1e-2, what="sco
                 return a
             if what == "lengths":
                 return a.norm(dim=-1)
-            return (a * b).sum(-1) if what == "same place" else a @ b.T
+            return (a * b).sum(-1) if what == "same place" else looks[what](a @ b.T)
 
         return all(
             torch.allclose(seen(shift), seen(0), atol=tolerance) for shift in shifts
@@ -1015,10 +1090,19 @@ is_relative_gate = Gate(
             check_that(shifts=(1, 2), length=8),
         ),
         Mistake(
+            "W12b",
+            "Only one shift is tried, or shifts that have a period in common",
+            "A scheme whose steps vary with a period of 50 passes: shifts by a "
+            "multiple of that can't see it. Try shifts that have no divisor in common.",
+            check_that(shifts=(500,)),
+        ),
+        Mistake(
             "W13",
-            "Only shifts by multiples of 64",
-            "A scheme that starts again after 64 positions passes: no pair of yours "
-            "ever stands on both sides of the seam.",
+            "A scheme that starts again passes",
+            "It starts again after every 64 positions. Such a seam shows where a query "
+            "and a key stand on both sides of it after one shift, and on the same side "
+            "after another. How many neighbouring positions do you take, and how far "
+            "do you shift them?",
             check_that(shifts=(64, 128, 320), length=30),
         ),
         Mistake(
@@ -1026,6 +1110,35 @@ is_relative_gate = Gate(
             "The tolerance is too wide",
             "Something that is off by a little at each position passes.",
             check_that(tolerance=20.0),
+        ),
+        Mistake(
+            "W6b",
+            "The tolerance is somewhat too wide",
+            "A scheme whose vectors grow by a fiftieth passes. How far can rounding "
+            "move a score?",
+            check_that(tolerance=0.7),
+        ),
+        Mistake(
+            "W14",
+            "The tolerance is too narrow",
+            "It accepts only what is equal to the last digits, and turns rotary "
+            "positions away. Single precision rounds, and angles at large positions "
+            "have few digits left.",
+            check_that(tolerance=1e-8),
+        ),
+        Mistake(
+            "W15",
+            "Only a sum of scores is compared",
+            "What one score loses, another one gains: a beat of four positions passes. "
+            "Compare each score.",
+            check_that(what="sum", tolerance=0.2),
+        ),
+        Mistake(
+            "W15b",
+            "The signs of the scores are not compared",
+            "A scheme passes in which only the signs of scores change with the shift. "
+            "A norm, a square or a size does not see them.",
+            check_that(what="norm"),
         ),
     ],
     equivalents={
