@@ -4,6 +4,7 @@
 
 # %% ../../nbs/04_positions.ipynb #0916bd2f
 import math
+from copy import deepcopy
 
 import torch
 
@@ -967,9 +968,8 @@ def wobbles(x, positions):
 
 
 def swells(x, positions):
-    return (
-        turned_with()(x, positions) * (1 + 0.02 * torch.tanh(positions / 60))[:, None]
-    )
+    grown = 1 + 0.01 * torch.tanh(positions / 200)
+    return turned_with()(x, positions) * grown[:, None]
 
 
 def alternates(x, positions):
@@ -978,6 +978,23 @@ def alternates(x, positions):
 
 def flips(x, positions):
     return x * (1 - 2 * (positions // 8 % 2))[:, None]
+
+
+class RelativeAtTwoPlaces:
+    "Rotary at the first two places where it is called, uneven everywhere else."
+
+    def __init__(self):
+        self.places = []
+
+    def __call__(self, x, positions):
+        first = positions.min().item()
+        if first not in self.places and len(self.places) < 2:
+            self.places.append(first)
+        n = len(positions)
+        even = [(positions >= p) & (positions < p + n) for p in self.places]
+        even = torch.stack(even).any(0) & (n <= 100)
+        uneven = positions + 5 * torch.sin(positions.float())
+        return turned_with()(x, torch.where(even, positions.float(), uneven))
 
 
 def beats(x, positions):
@@ -996,10 +1013,11 @@ SCHEMES = {
     "rotary that starts again after 64": (restarts, False),
     "rotary that stops at 250": (stops, False),
     "rotary whose vectors grow": (drifts, False),
-    "rotary whose vectors grow by a fiftieth": (swells, False),
+    "rotary whose vectors grow by a hundredth": (swells, False),
     "rotary whose steps vary with a period of 50": (wobbles, False),
     "eight vectors turned round, eight not": (flips, False),
     "a beat of four added": (beats, False),
+    "rotary at the first two places that are tried": (RelativeAtTwoPlaces(), False),
 }
 
 
@@ -1014,7 +1032,7 @@ def scheme(name):
 
     def look(answer):
         torch.manual_seed(0)
-        return bool(answer(place))
+        return bool(answer(deepcopy(place)))
 
     return Probe(name, look, law, shape=name)
 
@@ -1091,19 +1109,58 @@ is_relative_gate = Gate(
         ),
         Mistake(
             "W12b",
-            "Only one shift is tried, or shifts that have a period in common",
-            "A scheme whose steps vary with a period of 50 passes: shifts by a "
-            "multiple of that can't see it. Try shifts that have no divisor in common.",
+            "Only one shift is tried",
+            "What looks the same at two places may differ at a third: one scheme is "
+            "relative at the first two places that you try, and nowhere else.",
+            check_that(shifts=(230,)),
+        ),
+        Mistake(
+            "W12f",
+            "Only one shift is tried, and it crosses no seam",
+            "What looks the same at two places may differ at a third: a scheme that is "
+            "relative at the first two places that you try passes, and one that starts "
+            "again after every 64 positions.",
+            check_that(shifts=(333,)),
+        ),
+        Mistake(
+            "W12c",
+            "Only one shift is tried, a round one",
+            "One scheme is relative at the first two places that you try. Another "
+            "varies with a period of 50 positions, a third one with a period of 4, and "
+            "a shift by a multiple of the period can't see it.",
             check_that(shifts=(500,)),
         ),
         Mistake(
+            "W12d",
+            "Only one shift is tried, a small one",
+            "A scheme that is relative near the beginning of a text and not later on "
+            "passes, and so does one that is relative at two places only.",
+            check_that(shifts=(7,)),
+        ),
+        Mistake(
+            "W12e",
+            "The shifts are multiples of a hundred",
+            "One scheme varies with a period of 50 positions, another one with a "
+            "period of 4, and shifts by multiples of the period can't see it. Try "
+            "shifts that have no divisor in common.",
+            check_that(shifts=(100, 300, 500)),
+        ),
+        Mistake(
             "W13",
+            "The shifts have a divisor in common",
+            "All of them are multiples of 4 at least. A scheme with a period of 4 "
+            "positions passes, and one that starts again after 64. Try shifts that "
+            "have no divisor in common.",
+            check_that(shifts=(64, 128, 320), length=30),
+        ),
+        Mistake(
+            "W13b",
             "A scheme that starts again passes",
             "It starts again after every 64 positions. Such a seam shows where a query "
             "and a key stand on both sides of it after one shift, and on the same side "
             "after another. How many neighbouring positions do you take, and how far "
             "do you shift them?",
-            check_that(shifts=(64, 128, 320), length=30),
+            check_that(length=2),
         ),
         Mistake(
             "W6",
@@ -1114,7 +1171,7 @@ is_relative_gate = Gate(
         Mistake(
             "W6b",
             "The tolerance is somewhat too wide",
-            "A scheme whose vectors grow by a fiftieth passes. How far can rounding "
+            "A scheme whose vectors grow by a hundredth passes. How far can rounding "
             "move a score?",
             check_that(tolerance=0.7),
         ),
