@@ -40,18 +40,25 @@ def counted(*shape):
 
 
 def refuses(about, law, *inputs):
-    "Law: a call that can't be answered raises an error, of whatever kind."
+    """Law: a call that can't be answered raises an error, of whatever kind.
+
+    The look returns what was answered, so that a mistake is known by its values.
+    """
 
     def look(answer):
         try:
-            call(fresh(answer), *inputs)
+            return ["answered", call(fresh(answer), *inputs)]
         except (Misconduct, NotImplementedError):
             raise
         except Exception:
-            return "refused"
-        return "answered"
+            return ["refused"]
 
-    said = lambda seen: None if seen == "refused" else law
+    def said(seen):
+        given = seen[-1]
+        if isinstance(given, dict) and given.get("type", "").endswith("Error"):
+            return f"With {about} you returned a {given['type']}. Raise it."
+        return None if seen == ["refused"] else law
+
     return Probe(about, look, said, shape=("refused", about))
 
 
@@ -366,6 +373,9 @@ def joined(found, how="heads"):
     return (found.transpose(1, 2) if how == "heads" else found.mT.mT).flatten(2)
 
 
+FILLS = {"zero": 0, "low": -100}
+
+
 def multi_head_that(
     split="heads",
     merge="heads",
@@ -390,7 +400,7 @@ def multi_head_that(
             if of_each and mask == "in turn":
                 hide = ~mask_.repeat(n_heads, 1, 1).view_as(scores)
             hide = ~hide if mask == "inverted" else hide
-            scores = scores.masked_fill(hide, 0 if mask == "zero" else -math.inf)
+            scores = scores.masked_fill(hide, FILLS.get(mask, -math.inf))
         w = scores.softmax({"keys": -1, "queries": -2, "heads": 1}[weights])
         if weights == "first head's":
             w = w[:, :1].expand_as(w)
@@ -412,6 +422,13 @@ def matrices(b, t, d, all_heads):
     sizes = [(d, all_heads)] * 3 + [(all_heads, d)]
     drawn = [numbers(*s, seed=n + 1, scale=s[0] ** -0.5) for n, s in enumerate(sizes)]
     return [1.5 * numbers(b, t, d), *drawn]
+
+
+def low_scores(about, b, t, d, width, n_heads, mask):
+    "A probe in which all scores lie between -1,000 and -10,000."
+    x, W_q, W_k, *rest = matrices(b, t, d, n_heads * width)
+    W_q, W_k = 5 * (W_q.abs() + 1), -3.8 * (W_k.abs() + 1)
+    return compare(about, x.abs() + 1, W_q, W_k, *rest, n_heads, mask)
 
 
 def read_one(n_heads, mask=None, width=2, d=5):
@@ -534,6 +551,13 @@ wrong_masks = {
         "Forbidden scores become 0",
         "exp(0) = 1: what is forbidden still gets weight.",
     ),
+    "low": Mistake(
+        "A8",
+        "A forbidden score is not low enough",
+        "It is a fixed number. Where all allowed scores of a row are lower than that "
+        "number, the row reads what it must not. Which number is lower than every "
+        "score?",
+    ),
 }
 
 multi_head_gate = Gate(
@@ -550,6 +574,8 @@ multi_head_gate = Gate(
         layered(f"{mask_of} two sequences, three heads", 2, 5, 6, 2, 3, [of_two]),
         layered(f"{mask_of} two sequences, two heads", 2, 5, 6, 3, 2, [of_two]),
         layered(f"{mask_of} three sequences, two heads", 3, 4, 5, 3, 2, [of_three]),
+        low_scores("very low scores under a causal mask", 2, 6, 4, 2, 3, triangle),
+        low_scores("very low scores, a mask for each of two", 2, 5, 3, 3, 2, of_two),
         silent_without_values(),
         batch_apart(read_one(2), numbers(3, 4, 5, seed=8)),
         shuffled(read_one(2), numbers(5, 5, seed=8), order=[3, 0, 4, 1, 2]),
@@ -782,7 +808,7 @@ def grouped_that(
         scores = q @ k.mT / (divisors | {"group": (width * n_heads / g) ** 0.5})[scale]
         if mask_ is not None and mask != "ignored":
             hide = mask_ if mask == "inverted" else ~mask_
-            scores = scores.masked_fill(hide, 0 if mask == "zero" else -math.inf)
+            scores = scores.masked_fill(hide, FILLS.get(mask, -math.inf))
         return scores.softmax({"keys": -1, "queries": -2, "heads": 1}[weights]) @ v
 
     return answer
@@ -792,6 +818,13 @@ def grouped(about, b, h, g, t, s, width, mask=None):
     sizes = ((b, h, t, width), (b, g, s, width), (b, g, s, width))
     inputs = (numbers(*size, seed=n) for n, size in enumerate(sizes))
     return compare(about, *inputs, *mask or ())
+
+
+def grouped_low(about, b, h, g, t, s, width, mask):
+    "A probe in which all scores lie between -1,000 and -10,000."
+    sizes = ((b, h, t, width), (b, g, s, width), (b, g, s, width))
+    q, k, v = (numbers(*size, seed=n) for n, size in enumerate(sizes))
+    return compare(about, 25 * (q.abs() + 1), -25 * (k.abs() + 1), v, mask)
 
 
 def ungroupable(h, g):
@@ -870,6 +903,8 @@ grouped_attention_gate = Gate(
         who_shares(6, 3, 0),
         grouped("a causal mask", 2, 4, 2, 5, 5, 3, [lower]),
         grouped("a mask with three queries and four keys", 1, 6, 3, 3, 4, 2, [wide]),
+        grouped_low("very low scores under a causal mask", 2, 4, 2, 5, 5, 3, lower),
+        grouped_low("very low scores under another mask", 1, 6, 3, 3, 4, 4, wide),
         ungroupable(6, 4),
         ungroupable(5, 2),
         ungroupable(2, 4),
@@ -1430,6 +1465,26 @@ def mixes_the_batch(x, W_q, W_k, W_v, W_o, n_heads):
     return joined(first) @ W_o
 
 
+def reads_the_last_example(x, W_q, W_k, W_v, W_o, n_heads):
+    q, k, v = (cut(x @ W, n_heads) for W in (W_q, W_k, W_v))
+    last = F.scaled_dot_product_attention(q, k[-1:].expand_as(k), v[-1:].expand_as(v))
+    return joined(last) @ W_o
+
+
+def backwards(*given):
+    return multi_head(*given).flip(1)
+
+
+def without_the_last_token(*given):
+    out = multi_head(*given)
+    return torch.cat([out[:, :-1], 0 * out[:, -1:]], dim=1)
+
+
+def without_the_last_component(*given):
+    out = multi_head(*given)
+    return torch.cat([out[..., :-1], 0 * out[..., -1:]], dim=-1)
+
+
 def copies_the_first_head(x, W_q, W_k, W_v, W_o, n_heads):
     q, k, v = (cut(x @ W, n_heads) for W in (W_q, W_k, W_v))
     return joined(chapter.attention(q[:, :1], k[:, :1], v)) @ W_o
@@ -1470,6 +1525,10 @@ LAYERS = {
     ),
     "one list for all heads": (copies_the_first_head, False),
     "all examples read the first one": (mixes_the_batch, False),
+    "all examples read the last one": (reads_the_last_example, False),
+    "outputs in the order of the reversed text": (backwards, False),
+    "nothing written at the last token": (without_the_last_token, False),
+    "nothing written to the last component": (without_the_last_component, False),
     "a causal mask nobody asked for": (causal, False),
     "a small number in the softmax's denominator": (with_a_small_number, False),
 }
@@ -1491,7 +1550,15 @@ def examined(name):
 
 
 def check_with(
-    b=2, t=5, width=4, n_heads=3, tolerance=1e-5, size=1.0, turn=None, expects=None
+    b=2,
+    t=5,
+    width=4,
+    n_heads=3,
+    tolerance=1e-5,
+    size=1.0,
+    turn=None,
+    expects=None,
+    look=lambda out: out,
 ):
     "A check with a weakness."
 
@@ -1500,8 +1567,9 @@ def check_with(
         x, Ws = size * torch.randn(b, t, d), list(torch.randn(4, d, d) / math.sqrt(d))
         if turn:
             x, Ws = turn(x, Ws)
-        expected = (expects or sum_of_writes)(x, *Ws, n_heads)
-        return torch.allclose(layer(x, *Ws, n_heads), expected, rtol=0, atol=tolerance)
+        expected = look((expects or sum_of_writes)(x, *Ws, n_heads))
+        found = look(layer(x, *Ws, n_heads))
+        return torch.allclose(found, expected, rtol=0, atol=tolerance)
 
     return answer
 
@@ -1671,6 +1739,41 @@ is_multi_head_gate = Gate(
             "Its own formula forgets the output matrix",
             "It accepts an implementation without W_o and rejects right ones.",
             check_with(expects=multi_head_that(output="missing")),
+        ),
+        Mistake(
+            "W23",
+            "A wrong output at the last token passes",
+            "One implementation is right at all tokens but the last. Which outputs did "
+            "you compare?",
+            check_with(look=lambda out: out[:, 0]),
+        ),
+        Mistake(
+            "W24",
+            "The order of the outputs does not matter to it",
+            "The right outputs at the wrong tokens pass. A sum, a mean or a norm over "
+            "the tokens can't see which token got which.",
+            check_with(look=torch.norm),
+        ),
+        Mistake(
+            "W25",
+            "A wrong first example passes",
+            "Every example reads the last one of the batch, so the last one is right, "
+            "and the others are not. Which examples did you compare?",
+            check_with(look=lambda out: out[-1]),
+        ),
+        Mistake(
+            "W25b",
+            "A wrong second example passes",
+            "Every example reads the first one of the batch, so the first one is "
+            "right, and the others are not. Which examples did you compare?",
+            check_with(look=lambda out: out[0]),
+        ),
+        Mistake(
+            "W26",
+            "A wrong last component passes",
+            "One implementation is right in all components but the last. Which numbers "
+            "did you compare?",
+            check_with(look=lambda out: out[..., 0]),
         ),
     ],
     equivalents={
