@@ -830,8 +830,8 @@ def reading_that(
             hide = at < memory.shape[1] - lengths[:, None]
         if padding == "longest":
             hide = (at >= lengths.max()).expand_as(hide)
-        if padding == "zero":
-            scores = scores.masked_fill(hide, 0)
+        if padding in ("zero", "low"):
+            scores = scores.masked_fill(hide, -100 if padding == "low" else 0)
         elif padding not in ("read", "after"):
             scores = scores.masked_fill(hide, -math.inf)
         w = shares[weights](scores)
@@ -874,6 +874,14 @@ def memory_inputs(lengths, s, f, d, k, scale=1.0):
         numbers(k, d, seed=4),
         numbers(k, seed=5, scale=scale),
     ]
+
+
+def low_scores(about, lengths, s, f, d, k):
+    "A probe in which all scores lie between -1,000 and -10,000."
+    state, memory, lengths, W, U, v = memory_inputs(lengths, s, f, d, k)
+    W, U = 0.2 * W.abs(), 0.2 * U.abs()
+    v = -2000 * (v.abs() + 0.3)
+    return compare(about, state.abs(), memory.abs(), lengths, W, U, v)
 
 
 def memory_read(about, *sizes, **rest):
@@ -958,6 +966,8 @@ additive_attention_gate = Gate(
         every_word_counts(),
         memory_read("scores of hundreds", [3, 4], 4, 3, 2, 5, scale=300.0),
         memory_read("scores of hundreds, longer", [2, 6], 6, 2, 4, 3, scale=500.0),
+        low_scores("very low scores, texts of 2 and 4 words", [2, 4], 4, 3, 5, 2),
+        low_scores("very low scores, texts of 1, 3 and 2", [1, 3, 2], 5, 2, 4, 3),
         read_gradients("texts of 3 and 2 words", [3, 2], 3, 2, 4, 3),
         read_gradients("texts of 1 and 4 words", [1, 4], 4, 3, 2, 5),
     ],
@@ -1062,6 +1072,13 @@ additive_attention_gate = Gate(
                     "Scores of padding become 0",
                     "exp(0) = 1: padding still gets weight. Which number has an "
                     "exponential of zero?",
+                ),
+                "low": Mistake(
+                    "A8",
+                    "A score of padding is not low enough",
+                    "It is a fixed number. Where the scores of all words of a text are "
+                    "lower than that number, padding is read in their place. Which "
+                    "number is lower than every score?",
                 ),
                 "after": Mistake(
                     "R8c",
@@ -1440,10 +1457,16 @@ def signal_that(by="start", of="sum", at="last", size="norm"):
     return answer
 
 
+def one_number(result):
+    "What was returned: a float where it is one number, whatever it is wrapped in."
+    single = result.numel() == 1 if torch.is_tensor(result) else True
+    return float(result) if single and hasattr(result, "__float__") else result
+
+
 def signalled(about, t, d, f):
     sizes = ((t, d), (f, d), (f, f), (f,))
     given = [numbers(*size, seed=n, scale=0.6) for n, size in enumerate(sizes)]
-    return Probe(about, lambda f: float(call(f, *given)), shape=(t, d, f))
+    return Probe(about, lambda f: one_number(call(f, *given)), shape=(t, d, f))
 
 
 def silence():
@@ -1456,7 +1479,7 @@ def silence():
                 f"{seen:.2f}."
             )
 
-    return Probe("W_h = 0", lambda f: float(call(f, *given)), law)
+    return Probe("W_h = 0", lambda f: one_number(call(f, *given)), law)
 
 
 find_the_bug_gate = Gate(
@@ -1477,6 +1500,14 @@ find_the_bug_gate = Gate(
             "W_x takes part in every step too: the recent steps keep its gradient "
             "alive while nothing comes back from the beginning.",
             signal_that(by="W_x"),
+        ),
+        Mistake(
+            "R12o",
+            "Still the gradient of the weights, and its norm is missing",
+            "You return a matrix: the gradient of W_h itself. How loud the start is at "
+            "the end is one number, and W_h takes part in every step, the last one "
+            "included.",
+            signal_that(by="W_h", size="gradient"),
         ),
         Mistake(
             "R12b",
@@ -1649,6 +1680,20 @@ def private_memory():
     return layer
 
 
+def forgets_between_pieces():
+    "Carries its state only to, or from, a piece of a single token."
+    inner = tanh_layer()
+
+    def layer(x, state):
+        before, length = state or (None, 1)
+        if min(length, x.shape[1]) > 1:
+            before = None
+        outputs, after = inner(x, before)
+        return outputs, (after, x.shape[1])
+
+    return layer
+
+
 def both_ways(x, state):
     "Reads from the right, too."
     layer = tanh_layer()
@@ -1684,10 +1729,12 @@ LAYERS = {
         lambda: tanh_layer(out=lambda states: states[1]),
         False,
     ),
-    "a layer with one state for the batch": (
-        lambda: tanh_layer(
-            out=lambda states: states[-1].mean(0, keepdim=True).expand_as(states[-1])
-        ),
+    "a layer that carries on with the last text's state": (
+        lambda: tanh_layer(out=lambda states: states[-1][-1:].expand_as(states[-1])),
+        False,
+    ),
+    "a layer that carries on with the first text's state": (
+        lambda: tanh_layer(out=lambda states: states[-1][:1].expand_as(states[-1])),
         False,
     ),
     "a layer that keeps its state in half precision": (
@@ -1698,6 +1745,11 @@ LAYERS = {
         lambda: tanh_layer(into=lambda state, x: state * (x.shape[1] > 1)),
         False,
     ),
+    "a layer that forgets after a single token": (
+        lambda: tanh_layer(out=lambda states: states[-1] * (len(states) > 2)),
+        False,
+    ),
+    "a layer that forgets between two longer pieces": (forgets_between_pieces, False),
     "each token and the one before, forgotten at a cut": (
         lambda: two_wide(keeps=False),
         False,
@@ -1723,7 +1775,13 @@ def tried_on(name):
 
 
 def cutting_that(
-    cuts=None, carry=True, batch=3, tolerance=1e-5, where=slice(None), x=None
+    cuts=None,
+    carry=True,
+    batch=3,
+    tolerance=1e-5,
+    where=slice(None),
+    x=None,
+    look=lambda out: out,
 ):
     "A check with a weakness."
 
@@ -1734,7 +1792,7 @@ def cutting_that(
             first, state = layer(text[:, :cut], None)
             second, _ = layer(text[:, cut:], state if carry else None)
             pieces = torch.cat([first, second], dim=1)
-            gaps = (pieces - whole)[:, where].abs()
+            gaps = look(pieces - whole)[:, where].abs()
             if gaps.numel() and not gaps.max() <= tolerance:
                 return False
         return True
@@ -1776,10 +1834,47 @@ may_be_cut_gate = Gate(
         ),
         Mistake(
             "Y4",
-            "One cut only",
-            "Something goes wrong when a piece has a single token only. At how many "
-            "places can a text be cut?",
+            "No piece of a single token",
+            "Layers pass that go wrong only before, or only after, a piece of a single "
+            "token. At how many places can a text be cut?",
             cutting_that(cuts=[3]),
+        ),
+        Mistake(
+            "Y4b",
+            "Not every cut is tried: the early ones",
+            "A layer that forgets after a first piece of a single token passes, and so "
+            "does one that forgets between two longer pieces. At how many places can a "
+            "text be cut?",
+            cutting_that(cuts=[6]),
+        ),
+        Mistake(
+            "Y4c",
+            "Not every cut is tried: the late ones",
+            "A layer that forgets before a last piece of a single token passes, and so "
+            "does one that forgets between two longer pieces. At how many places can a "
+            "text be cut?",
+            cutting_that(cuts=[1]),
+        ),
+        Mistake(
+            "Y4d",
+            "No two pieces of several tokens",
+            "A layer that forgets between two longer pieces passes. Is the text long "
+            "enough, and is it cut in the middle, too?",
+            cutting_that(cuts=[1, 6]),
+        ),
+        Mistake(
+            "Y4e",
+            "The cut after the first token is missing",
+            "A layer that forgets after a piece of a single token passes, and it alone. "
+            "Where does your first piece end?",
+            cutting_that(cuts=range(2, 7)),
+        ),
+        Mistake(
+            "Y4f",
+            "The cut before the last token is missing",
+            "A layer that forgets before a piece of a single token passes, and it "
+            "alone. Where does your second piece begin?",
+            cutting_that(cuts=range(1, 6)),
         ),
         Mistake(
             "Y5",
@@ -1787,6 +1882,13 @@ may_be_cut_gate = Gate(
             "A layer that mixes the states of a batch passes. It needs two sequences "
             "at least to show.",
             cutting_that(batch=1),
+        ),
+        Mistake(
+            "Y5b",
+            "The first text of the batch stands for all",
+            "A layer that carries on with the first text's state for all texts passes. "
+            "Do you compare the outputs of every text?",
+            cutting_that(look=lambda out: out[:1]),
         ),
         Mistake(
             "Y6",
