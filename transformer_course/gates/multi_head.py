@@ -1360,9 +1360,9 @@ find_the_bug_gate = Gate(
     mistakes=[
         Mistake(
             "G1",
-            "The tokens are repeated, not the sequences",
-            "The masks have h T columns now. It is the rows that have to be repeated, "
-            "one row per head.",
+            "Right with one head, an error with several",
+            "There are B h matrices of scores now. Their masks need B h rows, and T "
+            "columns as before. Which axis did you repeat, and how often?",
             padded_that(masks="tokens"),
         ),
         Mistake(
@@ -1424,8 +1424,9 @@ find_the_bug_gate = Gate(
         ),
         Mistake(
             "G11",
-            "The masks are not repeated",
-            "There are B masks for B h matrices, and nothing to broadcast them along.",
+            "Right for one sequence or one head, an error for several of both",
+            "There are B h matrices of scores, and each needs a mask of its own. How "
+            "many rows do your masks have?",
             padded_that(masks="once"),
         ),
     ],

@@ -1865,8 +1865,8 @@ may_be_cut_gate = Gate(
         Mistake(
             "Y4e",
             "The cut after the first token is missing",
-            "A layer that forgets after a piece of a single token passes, and it alone. "
-            "Where does your first piece end?",
+            "A layer that forgets after a piece of a single token passes, and it "
+            "alone. Where does your first piece end?",
             cutting_that(cuts=range(2, 7)),
         ),
         Mistake(
