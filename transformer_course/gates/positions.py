@@ -968,7 +968,7 @@ def wobbles(x, positions):
 
 
 def swells(x, positions):
-    grown = 1 + 0.01 * torch.tanh(positions / 200)
+    grown = 1 + 0.015 * torch.tanh(positions / 200)
     return turned_with()(x, positions) * grown[:, None]
 
 
@@ -1013,7 +1013,7 @@ SCHEMES = {
     "rotary that starts again after 64": (restarts, False),
     "rotary that stops at 250": (stops, False),
     "rotary whose vectors grow": (drifts, False),
-    "rotary whose vectors grow by a hundredth": (swells, False),
+    "rotary whose vectors grow a little": (swells, False),
     "rotary whose steps vary with a period of 50": (wobbles, False),
     "eight vectors turned round, eight not": (flips, False),
     "a beat of four added": (beats, False),
@@ -1171,8 +1171,8 @@ is_relative_gate = Gate(
         Mistake(
             "W6b",
             "The tolerance is somewhat too wide",
-            "A scheme whose vectors grow by a hundredth passes. How far can rounding "
-            "move a score?",
+            "A scheme whose vectors grow by less than a fiftieth passes. How far can "
+            "rounding move a score?",
             check_that(tolerance=0.7),
         ),
         Mistake(
