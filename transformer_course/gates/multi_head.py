@@ -1649,9 +1649,9 @@ is_multi_head_gate = Gate(
         ),
         Mistake(
             "W10",
-            "It tries one sequence only",
-            "An implementation in which the examples of a batch read one another "
-            "passes.",
+            "Examples that read one another pass",
+            "With one sequence, or with several that are equal, nothing of that can be "
+            "seen.",
             check_with(b=1),
         ),
         Mistake(
@@ -1701,9 +1701,10 @@ is_multi_head_gate = Gate(
         ),
         Mistake(
             "W17",
-            "Its tolerance is too wide",
-            "An implementation that is merely near the truth passes. How far can "
-            "rounding take two right answers apart?",
+            "What is nearly right passes",
+            "One implementation adds a small number to the softmax's denominator. "
+            "Either your tolerance is too wide, or your scores are so large that "
+            "nothing can be seen of it.",
             check_with(tolerance=0.05),
         ),
         Mistake(

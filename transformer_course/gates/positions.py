@@ -963,8 +963,8 @@ def drifts(x, positions):
 
 
 def wobbles(x, positions):
-    turn = 5 * torch.sin(2 * math.pi * positions / 50)
-    return turned_with()(x, positions + turn)
+    late = 5 * torch.sin(2 * math.pi * positions / 50)
+    return turned_with()(x, positions + late)
 
 
 def swells(x, positions):
@@ -1047,6 +1047,8 @@ def check_that(shifts=(1, 7, 30, 100, 500), length=40, tolerance=1e-2, what="sco
 
         def seen(shift):
             a, b = place(q, positions + shift), place(k, positions + shift)
+            if what == "queries moved":
+                return a @ place(k, positions).T
             if what == "vectors":
                 return a
             if what == "lengths":
@@ -1080,10 +1082,18 @@ is_relative_gate = Gate(
         ),
         Mistake(
             "W9",
-            "It compares vectors, not scores",
-            "Turned vectors do change when a text moves on. What must stay is their "
-            "products.",
+            "It compares what a shift may change",
+            "Turned vectors do change when a text moves on, and so does a score of "
+            "which one side only moves. What must stay is the score of a query and a "
+            "key that move together.",
             check_that(what="vectors"),
+        ),
+        Mistake(
+            "W9b",
+            "Only the queries move",
+            "When a text moves on, queries and keys move together.",
+            check_that(what="queries moved"),
+            alike="sees what a comparison of vectors sees",
         ),
         Mistake(
             "W10",
@@ -1170,9 +1180,10 @@ is_relative_gate = Gate(
         ),
         Mistake(
             "W6b",
-            "The tolerance is somewhat too wide",
-            "A scheme whose vectors grow by less than a fiftieth passes. How far can "
-            "rounding move a score?",
+            "Scores that grow a little pass",
+            "Those of one scheme grow by three hundredths. Either your tolerance is "
+            "too wide (how far can rounding move a score?), or the size of a score "
+            "does not count in what you compare.",
             check_that(tolerance=0.7),
         ),
         Mistake(
@@ -1185,9 +1196,10 @@ is_relative_gate = Gate(
         ),
         Mistake(
             "W15",
-            "Only a sum of scores is compared",
-            "What one score loses, another one gains: a beat of four positions passes. "
-            "Compare each score.",
+            "A beat that is added to all vectors passes",
+            "It has a period of 4 positions. Shifts by multiples of 4 can't see it, and "
+            "neither can a sum of all scores, in which it cancels. Compare each score, "
+            "after shifts that have no divisor in common.",
             check_that(what="sum", tolerance=0.2),
         ),
         Mistake(

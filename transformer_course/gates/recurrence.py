@@ -1701,6 +1701,12 @@ def both_ways(x, state):
     return onward + layer(x.flip(1), None)[0].flip(1), after
 
 
+def last_first(x, state):
+    "Returns the outputs of a piece in reverse order."
+    outputs, after = tanh_layer()(x, state)
+    return outputs.flip(1), after
+
+
 def centred(x, state):
     "Takes the mean over the piece away."
     return tanh_layer()(x - x.mean(1, keepdim=True), state)
@@ -1757,6 +1763,7 @@ LAYERS = {
     "a layer with a private memory": (private_memory, False),
     "a layer that reads both ways": (lambda: both_ways, False),
     "a layer that centres each piece": (lambda: centred, False),
+    "a layer that puts its last output first": (lambda: last_first, False),
 }
 
 
@@ -1920,6 +1927,13 @@ may_be_cut_gate = Gate(
                     layer(x[:, :3], None)[0], layer(x, None)[0][:, :3], atol=1e-5
                 )
             )(torch.randn(2, 6, 4)),
+        ),
+        Mistake(
+            "Y11",
+            "The order of the outputs does not matter to it",
+            "The right outputs at the wrong tokens pass: a sum, a mean or a norm does "
+            "not see which token got which.",
+            cutting_that(look=lambda out: out.sum(1, keepdim=True)),
         ),
         Mistake(
             "Y10",
