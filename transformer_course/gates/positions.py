@@ -1197,8 +1197,8 @@ is_relative_gate = Gate(
         Mistake(
             "W15",
             "A beat that is added to all vectors passes",
-            "It has a period of 4 positions. Shifts by multiples of 4 can't see it, and "
-            "neither can a sum of all scores, in which it cancels. Compare each score, "
+            "It has a period of 4 positions. Shifts by multiples of 4 can't see it; "
+            "nor can a sum of all scores, in which it cancels. Compare each score, "
             "after shifts that have no divisor in common.",
             check_that(what="sum", tolerance=0.2),
         ),
