@@ -502,6 +502,12 @@ def test_what_pytorch_refuses_is_an_attempt_and_is_explained(answer, said):
     assert verdict.status == "not yet" and said in str(verdict), str(verdict)
 
 
+@pytest.mark.parametrize("id", ["attention.is_causal", "recurrence.may_be_cut", "multi_head.is_multi_head", "positions.is_relative"])
+def test_a_forgotten_return_is_no_false(id):
+    verdict = exercises.check(id, lambda f: None)
+    assert verdict.status == "not yet" and verdict.name is None and "Is the `return` missing?" in str(verdict), str(verdict)
+
+
 def test_of_several_results_the_message_tells_which_one_is_wrong():
     def keeps_the_first(x, W_x, W_h, b, state=None):
         states = [x.new_zeros(len(x), len(b)) if state is None else state]

@@ -996,7 +996,7 @@ def tried_on(name):
 
     def look(answer):
         torch.manual_seed(0)
-        return bool(answer(attend))
+        return bool(call(answer, attend))
 
     return Probe(f"{name}", look, law, shape=name)
 

@@ -1545,7 +1545,7 @@ def examined(name):
 
     def look(answer):
         torch.manual_seed(0)
-        return bool(answer(layer))
+        return bool(call(answer, layer))
 
     return Probe(name, look, law, shape=name)
 

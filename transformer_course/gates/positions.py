@@ -1032,7 +1032,7 @@ def scheme(name):
 
     def look(answer):
         torch.manual_seed(0)
-        return bool(answer(deepcopy(place)))
+        return bool(call(answer, deepcopy(place)))
 
     return Probe(name, look, law, shape=name)
 
