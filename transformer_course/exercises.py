@@ -417,7 +417,7 @@ def _needed(statements: list[tuple[ast.stmt, CodeType]], name: str) -> list[Code
 
 def _stored(code: CodeType) -> set[str]:
     steps = list(dis.get_instructions(code))
-    stars = {"*" for step in steps if step.argval in (("*",), "INTRINSIC_IMPORT_STAR")}
+    stars = {"*" for step in steps if step.argval == ("*",)}
     stored = ("STORE_NAME", "STORE_GLOBAL")
     return stars | {step.argval for step in steps if step.opname in stored}
 

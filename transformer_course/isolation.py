@@ -71,8 +71,11 @@ def plain(value: Any) -> Any:
     return {"type": type(value).__name__ + shape}
 
 # %% ../nbs/A5_isolation.ipynb #73c39f5f
-_LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
-_NOT_THE_LEARNERS = (str(files("transformer_course")), *sorted(_LIBRARIES))
+_NOT_THE_LEARNERS = (
+    str(files("transformer_course")),
+    os.path.dirname(os.path.dirname(torch.__file__)),  # where libraries are installed
+    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+)
 
 
 def _failure(error: BaseException) -> Seen:
