@@ -106,6 +106,17 @@ def test_no_width_between_phone_and_screen_scrolls_sideways(visit, page):
         assert view.evaluate("document.documentElement.scrollWidth") <= width
 
 
+CUT_CAPTIONS = """[...document.querySelectorAll("div.numbers")].filter((table) => {
+  const [caption, seen] = [table.querySelector("caption"), table].map((one) => one.getBoundingClientRect());
+  return seen.width && (caption.left < seen.left - 1 || caption.right > seen.right + 1);
+}).map((table) => table.querySelector("caption").textContent)"""
+
+
+def test_a_wide_table_on_a_phone_keeps_its_caption_in_sight(visit):
+    for page in ("nbs/04_positions.html", "nbs/02_attention.html"):
+        assert visit(page, **PHONE).page.evaluate(CUT_CAPTIONS) == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_phone_width_does_not_scroll_sideways(visit, page):
     view = visit(page, **PHONE).page
