@@ -1,4 +1,4 @@
-// What the figures share. A figure says `import { … } from "./lib.js"`, and `module` in live.py puts this text in the
+// What the figures share. A figure says `import { … } from "./lib.js"`, and `module` in interactive.py puts this text in the
 // place of that line: a page, a kernel and Colab get one module that imports nothing.
 
 export const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
@@ -10,6 +10,9 @@ export const visible = (token) => token === "" ? "(empty)"
   : token.replaceAll("\n", "\\n").replaceAll("\t", "\\t").replace(/^ +| +$/g, (blanks) => "·".repeat(blanks.length));
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const total = (numbers) => numbers.reduce((sum, x) => sum + x, 0);
+/** The largest size, without its sign; 1 if all are zero, so that one can divide by it. */
+export const largest = (numbers) => numbers.reduce((most, x) => Math.max(most, Math.abs(x)), 0) || 1;
 
 /** Where a key leads from cell [i, j] of a grid; null if the key is none of the grid's. */
 export function move([i, j], { key, ctrlKey = false, metaKey = false }, rows, columns) {
@@ -28,7 +31,7 @@ export function expect(what, matrix, rows, columns) {
   if (wrong !== undefined) throw new RangeError(`${what} must be numbers, got ${wrong}`);
 }
 
-const DRAWN = new Set(["svg", "path", "line", "circle", "rect", "polyline"]);
+const DRAWN = new Set(["svg", "path", "line", "circle", "polyline", "text"]);
 const REACHED = new Set(["button", "input", "summary"]);
 /** An element: `e("div.class", {attribute: value, onclick: f}, …children)`. Text is text, never markup. */
 export function e(tag, attributes = {}, ...children) {
@@ -45,11 +48,12 @@ export function e(tag, attributes = {}, ...children) {
 }
 
 /**
- * A figure in anywidget's front-end contract. `draw({body, get, put, on, later})` fills `body`; it runs again when a key
- * in `data` changes. `put` changes the state (Python sees it where there is a kernel), `on` listens to keys, and what
- * is handed to `later` is called before the figure goes or is drawn again. An error becomes a message in the page.
+ * A figure in anywidget's front-end contract. `draw({body, data, get, index, put, on, later})` fills `body` from what the
+ * keys in `shows` hold, and runs again when one of them changes. `put` changes the state (Python sees it where there is a
+ * kernel), `index` reads a choice among `size` and brings it back into range, `on` listens to keys, and what is handed to
+ * `later` is called before the figure goes or is drawn again. An error becomes a message in the page.
  */
-export function figure(name, data, draw) {
+export function figure(name, shows, draw) {
   return {
     render({ model, el }) {
       const listen = (keys, f) => keys.map((key) => {
@@ -65,6 +69,7 @@ export function figure(name, data, draw) {
       const state = {
         body,
         get: (key) => model.get(key),
+        index: (key, size) => clamp(model.get(key) | 0, 0, size - 1),
         put: (key, value) => { model.set(key, value); model.save_changes(); },
         on: (keys, f) => undo.push(...listen(keys.split(" "), f)),
         later: (f) => undo.push(f),
@@ -72,7 +77,8 @@ export function figure(name, data, draw) {
       const paint = () => {
         clear();
         body.replaceChildren();
-        try { draw(state); } catch (error) {
+        const data = Object.fromEntries(shows.map((key) => [key, model.get(key)]));
+        try { draw({ ...state, data }); } catch (error) {
           clear();
           body.replaceChildren(e("p.live-message", { role: "alert" }, `This figure can't be drawn: ${error.message}.`));
         }
@@ -82,7 +88,7 @@ export function figure(name, data, draw) {
         if (!waiting) queueMicrotask(() => { waiting = false; paint(); });
         waiting = true;
       };
-      const ears = [...frameEars, ...listen(data, repaint)];
+      const ears = [...frameEars, ...listen(shows, repaint)];
       paint();
       root.dataset.ready = "";
       performance.mark(`figure ${name}`);
@@ -107,6 +113,12 @@ export function choice(label, options, onpick, { named = true } = {}) {
   const chips = inputs.map((input, i) => e("label.live-chip", {}, input, e("span", {}, options[i])));
   const node = e("div.live-choice", { role: "radiogroup", "aria-label": label }, ...(named ? [e("span.live-label", { "aria-hidden": "true" }, label)] : []), ...chips);
   return { chips, node, set: (i) => { inputs[i].checked = true; } };
+}
+
+/** Something that is on or off, as a native checkbox: {node, set}. */
+export function toggle(label, onpick) {
+  const input = e("input", { type: "checkbox", role: "switch", onchange: () => onpick(input.checked) });
+  return { node: e("label.live-chip.live-switch", {}, input, e("span", {}, label)), set: (on) => { input.checked = on; } };
 }
 
 /** A native range with its name and its value in words: {node, input, set}. */
@@ -204,6 +216,24 @@ export function tint(cell, number, said, shown = "") {
   cell.classList.toggle("live-below", number < 0);
   cell.replaceChildren(...(shown ? [e("span", {}, shown)] : []));
   cell.setAttribute("aria-label", said);
+}
+
+/** A bar that is filled by a share from 0 to 1: {node, set}. */
+export function bar() {
+  const filled = e("span.live-bar");
+  return { node: e("span.live-track", { "aria-hidden": "true" }, filled), set: (share) => { filled.style.inlineSize = `${share * 100}%`; } };
+}
+
+/** A small heat map without numbers: {node, set}; `set(matrix, top)`. An image that the theme's colour shines through. */
+export function thumbnail() {
+  const ink = e("span"), node = e("span.live-thumb", { "aria-hidden": "true" }, ink);
+  return { node, set(matrix, top) {
+    const size = Math.max(1, Math.round(64 / matrix.length)), canvas = e("canvas", { width: matrix[0].length * size, height: matrix.length * size });
+    const pen = canvas.getContext("2d");
+    matrix.forEach((row, i) => row.forEach((x, j) => { pen.globalAlpha = clamp(x / top, 0, 1); pen.fillRect(j * size, i * size, size, size); }));
+    ink.style.maskImage = `url(${canvas.toDataURL()})`;
+    node.style.aspectRatio = `${matrix[0].length} / ${matrix.length}`;
+  } };
 }
 
 /** The numbers as a table, made when a reader asks for it: {node, refresh}. `make` gives {head, rows}. */

@@ -29,10 +29,9 @@ export function news(mask, tokens, n) {
   return `“${tokens[n - 1]}” brings ${plural(added, "new pair")}.${before}`;
 }
 
-function draw({ body, get, put, on }) {
-  const [names, masks] = [get("names"), get("masks")];
-  check(get("tokens"), names, masks);
-  const tokens = get("tokens").map(visible);
+function draw({ body, data: { tokens: texts, names, masks }, get, put, on }) {
+  check(texts, names, masks);
+  const tokens = texts.map(visible);
   const shown = () => clamp(get("shown") | 0, 1, tokens.length);
   const row = () => (get("row") == null ? shown() - 1 : clamp(get("row") | 0, 0, shown() - 1));
   let look = null;
@@ -53,7 +52,8 @@ function draw({ body, get, put, on }) {
   });
   const table = numbers("Who may read how many, as a table", () => ({ head: ["tokens so far", ...names.flatMap((name) => [`${name}: pairs`, "new", "earlier rows changed"])],
     rows: tokens.slice(0, shown()).map((token, n) => [`${n + 1} ${token}`, ...masks.flatMap((mask) => Object.values(growth(mask, n + 1)).map(count))]) }));
-  body.append(text, e("div.live-controls", {}, write, back, says.node), e("div.live-pair", {}, ...panels.map(({ whole }) => whole)),
+  const pair = e("div.live-pair", {}, ...panels.map(({ whole }) => whole));
+  body.append(text, e("div.live-controls", {}, write, back, says.node), pair,
     e("p.live-scale", {}, "A row reads the columns with a ✓. Orange is what the newest token brought."), table.node);
 
   function paint() {
@@ -87,7 +87,7 @@ function draw({ body, get, put, on }) {
       cells.forEach((row, a) => row.forEach((cell, b) => cell.classList.toggle("live-used", a === i && b < shown() && mask[a][b] === "1")));
     });
     const reads = panels.map(({ mask }, m) => `${names[m]} ${[...mask[i].slice(0, shown())].filter((bit) => bit === "1").length}`);
-    says.say(body.querySelector(".live-pair"), `Of ${plural(shown(), "token")}, “${tokens[i]}” may read: ${reads.join(", ")}.`);
+    says.say(pair, `Of ${plural(shown(), "token")}, “${tokens[i]}” may read: ${reads.join(", ")}.`);
   }
   on("shown", paint);
   on("row", settle);

@@ -6,7 +6,7 @@ import { calm, choice, clamp, count, e, figure, numbers, player, plural, readout
 /** The step, from 1, at which a layer has computed a token: the longest chain of things that it waits for. */
 export function done(kind, writing, layer, token, layers) {
   if (writing) return token * layers + layer + 1;            // a token is read once the one before it is written, by all layers
-  return kind === "RNN" ? token + layer + 1 : layer + 1;      // an RNN's state waits for its left neighbour, attention waits for the layer below
+  return kind === "RNN" ? token + layer + 1 : layer + 1;      // an RNN's state waits for that of the token before, attention waits for the layer below
 }
 export const steps = (kind, writing, length, layers) => done(kind, writing, layers - 1, length - 1, layers);
 /** Pairs of tokens that attention compares in one layer: all with all, or each with those before it. */
@@ -28,8 +28,7 @@ export function check({ longest, layers, seconds }) {
   if (seconds.some((one) => one.length !== 3 || !one.every(Number.isFinite))) throw new RangeError("a measurement is a length and two times");
 }
 
-function draw({ body, get, put, on, later }) {
-  const [longest, layers, seconds] = [get("longest"), get("layers"), get("seconds")];
+function draw({ body, data: { longest, layers, seconds }, get, put, on, later }) {
   check({ longest, layers, seconds });
   const length = () => clamp(get("length") | 0, 1, longest);
   const writing = () => !!get("writing");
@@ -57,6 +56,7 @@ function draw({ body, get, put, on, later }) {
     for (const lane of lanes) {
       lane.cells = Array.from({ length: layers }, () => Array.from({ length: length() }, () => e("i.live-beat")));
       lane.track.replaceChildren(...lane.cells.toReversed().map((row) => e("div", {}, ...row)));      // the first layer is the lowest
+      lane.track.style.setProperty("--tokens", length());
       lane.track.classList.toggle("live-dense", length() > 48);
       lane.track.classList.toggle("live-chained", length() <= 48 && (writing() || lane.kind === "RNN"));
     }
