@@ -1,0 +1,1 @@
+"""Exercises and their checkers, one module for each chapter; made from `nbs/exercises`."""

@@ -1,1 +1,0 @@
-"""The checkers of the exercises, made from the chapters."""
