@@ -2,17 +2,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUILDER := $(BIN)/python -m builder
 export PYTHONPATH := book
 
-.PHONY: book test env lab clean
+.PHONY: book test check sizes record env lab clean
 
 book: env          ## build the book and serve it (SERVE=0: only build; PORT=8000; JOBS=n)
-	@$(BIN)/python -m reader $(if $(filter 0,$(SERVE)),--no-serve) $(if $(PORT),--port $(PORT)) $(if $(JOBS),--jobs $(JOBS))
+	@$(BUILDER) book $(if $(filter 0,$(SERVE)),--no-serve) $(if $(PORT),--port $(PORT)) $(if $(JOBS),--jobs $(JOBS))
 
-test: env          ## lint, notebooks, package, book in a browser, Colab notebooks in a clean environment
-	@$(BIN)/python -m reader.browser
-	@$(BIN)/python -m reader --no-serve --no-export $(if $(JOBS),--jobs $(JOBS))
-	@$(BIN)/pytest $(TESTS)
+test: env          ## lint, notebooks, package, book in a browser, Colab notebooks in a clean environment (ALL=1: also what has passed as it stands)
+	@$(BUILDER) test $(if $(JOBS),--jobs $(JOBS)) $(if $(ALL),--all)
+
+check: env         ## the inner loop: export, lint, the notebooks that changed, the tests of what changed
+	@$(BUILDER) check
+
+sizes: env         ## how long each chapter is for its reader
+	@$(BUILDER) sizes
+
+record: env        ## run a script in benchmarks/ and keep its result (NAME=heads)
+	@$(BIN)/python benchmarks/$(NAME).py
 
 env: $(VENV)/ready ## the environment alone, in .venv
 
@@ -24,7 +32,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lab: env           ## JupyterLab on the notebooks
+lab: env           ## JupyterLab on the notebooks, for contributors (learners: `transformer-course start 02 --notebook`)
 	@$(BIN)/jupyter lab nbs
 
 clean:             ## remove what was built; the environment stays

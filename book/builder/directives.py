@@ -18,14 +18,12 @@ class Directive:
 
 
 DIRECTIVES = {d.name: d for d in (
-    Directive("default_exp", r"[a-z_]+", (), "names the module that this notebook's exported cells become (once, in a cell of its own)"),
+    Directive("default_exp", r"[a-z_.]+", (), "names the module that this notebook's exported cells become (in a cell of its own; a study has none)"),
     Directive("export", "", ("exported",), "the cell is part of the package; pages mark it and link to the source"),
     Directive("exporti", "", ("exported",), "as `export`, but its names are not public"),
     Directive("hide", "", ("remove-cell",), "the cell runs and readers do not see it: a check that is not part of the argument"),
     Directive("echo", "false", ("remove-input",), "only the cell's output is shown: a figure or a table"),
-    Directive("code-fold", "true", ("hide-input",), "the code is folded, the output is shown"),
-    Directive("exercise", r"[a-z_]+\.[a-z_]+", ("remove-cell",), "the solution of an exercise, whose task is the Markdown cell in front"),
-    Directive("gate", "", ("remove-cell",), "the cell is part of the exercises' checkers; readers do not see it"),
+    Directive("code-fold", r"true|[A-Z].*", ("hide-input",), "the code is folded under that name, the output is shown"),
     Directive("eval", "false", ("skip-execution",), "the code is shown and never run"),
 )}
 
@@ -67,6 +65,7 @@ def problems(nb) -> list[str]:
         if cell.cell_type == "code":
             late = [line for line in body.splitlines() if line.lstrip().startswith(("#|", "# |"))]
             out += [f"{where}: {line.strip()!r} is not at the top of its cell, so nothing obeys it" for line in late]
-    if targets != 1:
-        out.append(f"{targets} `default_exp` directives; a notebook is one module, so it has exactly one")
+    exports = any({"export", "exporti"} & split(cell.source)[0].keys() for cell in nb.cells)
+    if targets > 1 or exports > targets:
+        out.append(f"{targets} `default_exp` directives; what exports code is one module, so it has exactly one")
     return out

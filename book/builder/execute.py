@@ -1,18 +1,18 @@
-"""Run the book's notebooks in parallel, each in a fresh kernel, into the cache that the book is built from."""
+"""Run the book's notebooks in parallel, each in a fresh kernel, and keep their outputs for the pages."""
 import asyncio
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import ROOT, notebooks
-from .notebook import cache, to_run
+from . import ROOT, name, run_notebooks
+from .keys import notebook_key
+from .notebook import executed, keep, to_run
 
 CELL_TIMEOUT = 600      # seconds
 
@@ -50,15 +50,16 @@ async def _run(path: Path, nb, environment: dict[str, str], jobs: asyncio.Semaph
         return nb, time.monotonic() - begin
 
 
-async def _run_all(todo, workers: int, console: Console, keep):
+async def _run_all(todo, workers: int, console: Console, done):
     columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} cells"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         environment, jobs = _environment(workers), asyncio.Semaphore(workers)
-        runs = [asyncio.create_task(_run(path, nb, environment, jobs, progress)) for path, nb in todo]
+        runs = [asyncio.create_task(_run(path, nb, environment, jobs, progress)) for path, nb, _ in todo]
         failures = []
-        for (path, _), run in zip(todo, runs, strict=True):
+        for (path, _, key), run in zip(todo, runs, strict=True):
             try:
-                keep(path, *await run)
+                ran, took = await run
+                done(path, ran, key, took)
             except NotebookFailed as error:
                 failures.append(str(error))
     if failures:
@@ -66,29 +67,27 @@ async def _run_all(todo, workers: int, console: Console, keep):
 
 
 def execute(paths=None, *, workers: int | None = None, console: Console | None = None) -> dict[str, float]:
-    """Run every notebook whose outputs are not in the cache; returns the seconds that each run took, by name.
+    """Run every notebook whose outputs are not kept; returns the seconds that each run took, by name.
 
     Raises `NotebookFailed` with the tracebacks of all that failed, after the others have finished and been kept.
     """
     console = console or Console()
     workers = workers or os.cpu_count() or 1
-    store, todo, seconds = cache(), [], {}
-    for path in paths or notebooks():
-        nb = to_run(path.read_text())
+    todo, seconds = [], {}
+    for path in paths or run_notebooks():
         try:
-            store.match_cache_notebook(nb)
+            executed(path)
         except KeyError:
-            todo.append((path, nb))
+            nb = to_run(path.read_text(encoding="utf-8"))
+            todo.append((path, nb, notebook_key(nb)))
 
-    def keep(path, nb, took):
-        seconds[path.stem] = took
-        bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": took})
-        store.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    def done(path, nb, key, took):
+        seconds[name(path)] = took
+        keep(path, nb, key)
         if not console.is_terminal:
-            console.print(f"  ran {path.stem} in {took:.1f} s")
+            console.print(f"  ran {name(path)} in {took:.1f} s")
 
     if todo:
         with ThreadPoolExecutor(1) as thread:       # a loop may already be running in this one
-            thread.submit(asyncio.run, _run_all(todo, workers, console, keep)).result()
+            thread.submit(asyncio.run, _run_all(todo, workers, console, done)).result()
     return seconds
-

@@ -1,4 +1,4 @@
-"""Find a Chromium for the browser tests, or install one: `python -m reader.browser` prints where it is.
+"""Find a Chromium for the browser tests, or install one: `python -m builder.browser` prints where it is.
 
 Tried in this order: the one that `CHROMIUM` names, an installed Chromium or Chrome, Playwright's own download,
 the system's package manager. Where none can be had, this fails and says what was tried.

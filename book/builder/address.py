@@ -1,6 +1,7 @@
 """Where the course is published, as far as the environment says; nothing is invented.
 
-`GITHUB_REPOSITORY` (set by GitHub's runners), else the git remote `origin`. `COURSE_URL` overrides the address of the site.
+`GITHUB_REPOSITORY` (set by GitHub's runners), else the git remote `origin`. `COURSE_URL` overrides the address of the site;
+empty, it says that there is none, and notebooks bring the course along.
 """
 import os
 import re
@@ -26,8 +27,8 @@ def repository_url() -> str | None:
 
 def site_url() -> str | None:
     "The address of the published book, without a slash at its end, or None."
-    if named := os.environ.get("COURSE_URL"):
-        return named.rstrip("/")
+    if (named := os.environ.get("COURSE_URL")) is not None:
+        return named.rstrip("/") or None
     if slug := repository():
         owner, name = slug.split("/")
         return f"https://{owner.lower()}.github.io" + ("" if name.lower() == f"{owner.lower()}.github.io" else f"/{name}")

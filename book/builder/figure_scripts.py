@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from transformer_course import live
+from transformer_course import interactive
 
 FOLDER = "figures"
 
@@ -15,9 +15,9 @@ FOLDER = "figures"
 def write_scripts(folder: Path):
     "The style sheet, the host and every figure, for the static files of a site."
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"figures.css": live.style(), "host.js": f"(() => {{\n{live.host()}\nstart(globalThis.courseFigures);\n}})();\n"}
-    for name in live.FIGURES:
-        files[f"{name}.js"] = f"(globalThis.courseFigures ??= {{}}).{name} = {json.dumps(live.module(name))};\n"
+    files = {"figures.css": interactive.style(), "host.js": f"(() => {{\n{interactive.host()}\nstart(globalThis.courseFigures);\n}})();\n"}
+    for name in interactive.FIGURES:
+        files[f"{name}.js"] = f"(globalThis.courseFigures ??= {{}}).{name} = {json.dumps(interactive.module(name))};\n"
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -1,0 +1,89 @@
+"""The front page: `[[chapters]]` becomes the list of chapters with minutes, `[[map]]` the map of the model, `[[figure]]` a live figure.
+
+`python -m builder.front` writes the map for the README, `book/model.svg`, where no style sheet reaches it.
+Minutes of reading are words / 200 + lines of code that are shown / 20 + pictures / 2; those of exercises are what the exercises say.
+"""
+import os
+import re
+
+import nbformat
+import torch
+
+from transformer_course import exercises
+from transformer_course.attention import attention_weights
+from transformer_course.drawings import draw_model
+from transformer_course.interactive import attention_map
+from transformer_course.records import recorded
+
+from . import ROOT, chapters, studies
+from .sizes import measure
+
+README_PICTURE = ROOT / "book" / "model.svg"
+PLANNED = ("Feed-forward", "Norms and residuals", "Three architectures", "Training", "The KV cache", "Tiling", "Scaling", "Inside trained models")
+
+
+def minutes(nb) -> int:
+    sizes = measure(nb)
+    return round(sizes["words"] / 200 + sizes["shown"] / 20 + sizes["pictures"] / 2)
+
+
+def chapter_list() -> str:
+    "A table: each chapter with its sentence and its minutes, and what is planned."
+    lines = ["| | chapter | after it you can | reading | exercises |", "|:--|:--|:--|--:|--:|"]
+    for path in chapters():
+        nb = nbformat.read(path, as_version=4)
+        title, sentence = re.match(r"# (.+)\n\n> (.+)", nb.cells[0].source).groups()
+        work = sum(one.minutes for one in exercises.of_chapter(path.stem))
+        more = sum(study.stem[:2] == path.stem[:2] for study in studies())
+        questions = f", {more} studies" if more else ""
+        lines.append(f"| {int(path.stem[:2])} | [{title}](../nbs/{path.name}) | {_small(sentence)} | {minutes(nb)} min{questions} | {work} min |")
+    first = len(chapters())
+    lines += [f"| {number} | {title} | *planned* | | |" for number, title in enumerate(PLANNED, first)][:13 - first]
+    return "\n".join(lines)
+
+
+def _small(sentence: str) -> str:
+    sentence = sentence.removeprefix("After this chapter you can ").strip()
+    return sentence[0].lower() + sentence[1:]
+
+
+def model_map():
+    return draw_model("everything",
+                      caption="The whole model, from the tokens at the bottom to the next token at the top. Chapters 0 to 6 build all of its parts.")
+
+
+def readme_picture() -> str:
+    "The map as a file of its own, which follows light and dark."
+    svg = re.search("<svg.*</svg>", _html(model_map()), re.DOTALL).group()
+    look = "<style>svg{color:#1f2328}@media (prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
+    return re.sub("^<svg([^>]*)>", rf'<svg xmlns="http://www.w3.org/2000/svg"\1>{look}', svg) + "\n"
+
+
+def figure() -> str:
+    "Attention of a published model, from its recorded queries and keys."
+    maps = {}
+    for ending, one in recorded("minilm").result["heads"].items():
+        head = one["heads"]["4.2"]
+        maps[ending] = attention_weights(torch.tensor(head["q"]), torch.tensor(head["k"])), one["tokens"]
+    row = maps["… it was tired"][1].index("it")
+    return _html(attention_map(maps, row=row, caption="One head of a published sentence encoder. Choose a token to see what it reads, and another sentence to see what changes."))
+
+
+def _html(drawn) -> str:
+    html = drawn._repr_mimebundle_()["text/html"]
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def fill(app, docname, source):
+    for mark, made in (("[[chapters]]", chapter_list), ("[[map]]", lambda: _html(model_map())), ("[[figure]]", figure)):
+        if mark in source[0]:
+            source[0] = source[0].replace(mark, made())
+
+
+def setup(app):
+    os.environ["COURSE_FIGURES"] = "page"
+    app.connect("source-read", fill)
+
+
+if __name__ == "__main__":
+    README_PICTURE.write_text(readme_picture(), encoding="utf-8")
