@@ -1,16 +1,17 @@
 """Time every check of every exercise on right and wrong answers, and what importing `check` adds to importing PyTorch.
 
-    python benchmarks/checks.py
+    make record NAME=checks
 """
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from os import environ
 
+from builder.records import record
 from transformer_course import exercises
-from transformer_course.records import record
 
 
 def import_seconds(rounds: int = 7) -> float:
@@ -21,10 +22,10 @@ def import_seconds(rounds: int = 7) -> float:
 
 
 def answers(id: str) -> list:
-    "Right answers, every simulated mistake, and a few combinations of slips: what `check` is given."
-    gate = exercises.gate(id)
-    several = [choices for choices in gate.grid.combinations() if len(choices) > 1][::40] if gate.grid else []
-    return [*gate.equivalents.values(), *(mistake.answer for mistake in gate.every_mistake()), *(gate.grid.build(**choices) for choices in several)]
+    "Right answers, every simulated mistake, and every fortieth of their combinations: what `check` is given."
+    one = exercises.exercise(id)
+    mistakes = [(name,) for name in one.mistakes]
+    return [*one.equivalents.values(), *(one.answer(*names) for names in (*mistakes, *islice(one.combinations(), 0, None, 40)))]
 
 
 def as_learners(answer):
@@ -46,11 +47,10 @@ if __name__ == "__main__":
     environ["TRANSFORMER_COURSE_PROGRESS"] = f"{tempfile.mkdtemp()}/progress.json"
     rows = {}
     for id in exercises.all():
-        exercises.gate.cache_clear()                  # the first check of a session pays for observing the gate's own answers
-        first, *times = [seconds(id, answer) for answer in answers(id)]
+        first, *times = [seconds(id, answer) for answer in answers(id)]  # the first check also observes our own answers
         rows[id] = {"checks": 1 + len(times), "first": first, "median": statistics.median(times), "largest": max([first, *times])}
         print(f"{id}: {rows[id]}")
     result = {"import": import_seconds(), "median": statistics.median(row["median"] for row in rows.values()),
               "largest": max(row["largest"] for row in rows.values()), "exercises": rows}
     print({key: result[key] for key in ("import", "median", "largest")})
-    print(record("checks", result, command="python benchmarks/checks.py"))
+    print(record("checks", result, __file__))

@@ -1,10 +1,11 @@
 """Weigh and time each interactive figure: what it adds to its page, and how much later the page is ready in headless Chromium.
 
     make book SERVE=0
-    PYTHONPATH=book python benchmarks/figures.py
+    make record NAME=figures
 
-A page of the built book is served without its figures and with each of them alone, and a chapter without and with all of its own.
-It is ready when it has loaded and every figure is drawn. The two that are compared take turns, so that a busy moment of the machine meets both.
+A page of the built book is served without its figures and with each of them alone, and a chapter without
+and with all of its own. It is ready when it has loaded and every figure is drawn. The two that are compared take turns, so that
+a busy moment of the machine meets both.
 """
 import gzip
 import http.server
@@ -16,13 +17,13 @@ from functools import cache
 
 from playwright.sync_api import sync_playwright
 
-from reader import SITE
-from reader.browser import installed
-from transformer_course.live import FIGURES
-from transformer_course.records import record
+from builder import SITE
+from builder.browser import installed
+from builder.records import record
+from transformer_course.interactive import FIGURES
 
 ROUNDS = 15
-PAGE, CHAPTER = "nbs/A4_live.html", "nbs/02_attention.html"
+PAGE, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 FIGURE = re.compile(r'<figure class="live" data-figure="(\w+)">.*?</figure>', re.S)
 CODE = re.compile(r'<(?:script|link)[^>]*_static/figures/(\w+)\.[^>]*>(?:</script>)?')
 
@@ -38,7 +39,10 @@ def keep(text: str, names) -> str:
 def variants() -> dict[str, str]:
     "The text of every page to be opened, by its path on the server."
     page, chapter = ((SITE / path).read_text(encoding="utf-8") for path in (PAGE, CHAPTER))
-    return {"nbs/none.html": keep(page, ()), **{f"nbs/{name}.html": keep(page, {name}) for name in FIGURES},
+    missing = set(FIGURES) - {found[1] for found in FIGURE.finditer(page)}
+    if missing or not FIGURE.search(chapter):
+        raise SystemExit(f"{PAGE} has no {', '.join(sorted(missing)) or 'missing figure'}, or {CHAPTER} has no figure: run `make book`")
+    return {"nbs/tools/none.html": keep(page, ()), **{f"nbs/tools/{name}.html": keep(page, {name}) for name in FIGURES},
             "nbs/chapter_none.html": keep(chapter, ()), "nbs/chapter.html": chapter}
 
 
@@ -103,10 +107,10 @@ def measure() -> dict:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"])
         visits = lambda path: visit(browser, f"http://127.0.0.1:{server.server_port}/{path}")
-        seconds, weight, files = zip(*(visits("nbs/none.html") for _ in range(ROUNDS)), strict=True)
+        seconds, weight, files = zip(*(visits("nbs/tools/none.html") for _ in range(ROUNDS)), strict=True)
         result = {"rounds": ROUNDS,
                   "page without figures": {"bytes": weight[-1], "seconds": round(statistics.median(seconds), 3), "figure files": len(files[-1])},
-                  "figures": {name: compare(visits, f"nbs/{name}.html", "nbs/none.html") for name in FIGURES},
+                  "figures": {name: compare(visits, f"nbs/tools/{name}.html", "nbs/tools/none.html") for name in FIGURES},
                   "chapter 2, all its figures": compare(visits, "nbs/chapter.html", "nbs/chapter_none.html")}
         browser.close()
     server.shutdown()
@@ -118,4 +122,4 @@ if __name__ == "__main__":
     for name, row in result["figures"].items():
         print(f"{name}: {row}")
     print(result["page without figures"], result["chapter 2, all its figures"], sep="\n")
-    print(record("figures", result, command="PYTHONPATH=book python benchmarks/figures.py"))
+    print(record("figures", result, __file__))
