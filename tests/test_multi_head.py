@@ -4,21 +4,28 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from transformer_course.attention import attention, causal_mask, padding_mask
+from transformer_course.attention import LearnedPositions, Residual, attention, causal_mask, padding_mask
 from transformer_course.config import Config
-from transformer_course.multi_head import MultiHeadAttention, MultiHeadLM, merge_heads, share_heads, split_heads
-from transformer_course.prediction import next_token_loss
+from transformer_course.multi_head import MultiHeadAttention, merge_heads, repeat_kv, split_heads
+from transformer_course.prediction import LanguageModel, next_token_loss
 
 size = st.integers(1, 6)
 
 
 def config(n_heads: int, d_head: int, n_kv_heads: int | None = None, **rest) -> Config:
-    sizes = {"vocab_size": 11, "max_len": 9, "n_layers": 1} | rest
+    sizes = {"vocab_size": 11, "max_len": 9} | rest
     return Config(d_model=n_heads * d_head, n_heads=n_heads, n_kv_heads=n_kv_heads, **sizes)
+
+
+def language_model(n_heads: int = 2, d_head: int = 4, attention_fn=attention, **fields) -> LanguageModel:
+    "The model of the chapter: multi-head layers and a table of positions."
+    sizes = config(n_heads, d_head, positions="learned", **fields)
+    layers = [Residual(MultiHeadAttention(sizes, attention_fn=attention_fn)) for _ in range(sizes.n_layers)]
+    return LanguageModel(sizes, layers, positions=LearnedPositions(sizes))
 
 
 def twin(layer: MultiHeadAttention) -> nn.MultiheadAttention:
@@ -55,7 +62,6 @@ def calls(draw):
     return layer, x, memory, mask
 
 
-@settings(max_examples=150, deadline=None)
 @given(calls())
 def test_equals_pytorch_values_and_gradients(call):
     layer, x, memory, mask = call
@@ -84,7 +90,6 @@ def test_equals_pytorch_values_and_gradients(call):
         torch.testing.assert_close(gradients["output.bias"], of_theirs["out_proj.bias"], rtol=1e-8, atol=1e-8)
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), size, size, size, size, st.booleans())
 def test_grouped_queries_equal_pytorch_and_a_loop(groups, group_size, d_head, batch, queries, keys, masked):
     n_heads = groups * group_size
@@ -127,10 +132,10 @@ def test_split_and_merge_undo_each_other(lead, length, n_heads, d_head):
     assert torch.equal(merge_heads(heads), x)
 
 
-def test_sharing_repeats_neighbours_and_copies_nothing_without_need():
+def test_repeated_heads_are_neighbours_and_nothing_is_copied_without_need():
     x = torch.arange(2.0)[None, :, None, None].expand(3, 2, 4, 5).contiguous()
-    assert share_heads(x, 6)[1, :, 2, 3].tolist() == [0, 0, 0, 1, 1, 1]
-    assert share_heads(x, 2).data_ptr() == x.data_ptr()
+    assert repeat_kv(x, 6)[1, :, 2, 3].tolist() == [0, 0, 0, 1, 1, 1]
+    assert repeat_kv(x, 2).data_ptr() == x.data_ptr()
 
 
 def test_a_mask_belongs_to_its_sequence_and_to_all_heads():
@@ -165,20 +170,20 @@ def test_a_memory_can_be_shared_by_the_batch():
                                layer.attend(layer.queries(x), *layer.keys_values(memory.expand(4, -1, -1)), mask))
 
 
-def test_forward_is_the_arrangement_it_says_and_the_kernel_is_used():
+def test_forward_is_the_arrangement_it_says_and_the_attention_function_is_used():
     calls = []
 
-    def kernel(q, k, v, mask=None):
+    def counted(q, k, v, mask=None):
         calls.append((tuple(q.shape), tuple(k.shape), None if mask is None else tuple(mask.shape)))
         return attention(q, k, v, mask)
 
-    layer = MultiHeadAttention(config(4, 3, 2), kernel=kernel)
+    layer = MultiHeadAttention(config(4, 3, 2), attention_fn=counted)
     x, memory = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
     torch.testing.assert_close(layer(x, memory), layer.merge(layer.attend(layer.queries(x), *layer.keys_values(memory))))
     torch.testing.assert_close(layer(x), layer(x, x))
     layer(x, mask=causal_mask(5))
     assert calls[0] == ((2, 4, 5, 3), (2, 4, 7, 3), None) and calls[-1][2] == (5, 5)
-    lm = MultiHeadLM(config(4, 3, n_layers=2), kernel=kernel)
+    lm = language_model(4, 3, attention_fn=counted, n_layers=2)
     before = len(calls)
     lm(torch.zeros(1, 3, dtype=torch.long))
     assert len(calls) == before + 2
@@ -204,7 +209,7 @@ def x(*shape, dtype=torch.float32):
 
 
 LAYER = MultiHeadAttention(config(2, 4))                             # d_model = 8
-FUSED = MultiHeadAttention(config(2, 4), kernel=F.scaled_dot_product_attention)
+FUSED = MultiHeadAttention(config(2, 4), attention_fn=F.scaled_dot_product_attention)
 
 
 @pytest.mark.refusal
@@ -221,14 +226,15 @@ FUSED = MultiHeadAttention(config(2, 4), kernel=F.scaled_dot_product_attention)
     (lambda: LAYER(x(2, 3, 8), mask=x(2, 3, 3, 3, dtype=torch.bool)), ["(2, 3, 3, 3)", "2 heads"]),
     (lambda: LAYER(x(1, 3, 8), mask=x(1, 1, 1, 3, 3, dtype=torch.bool)), ["(1, 1, 1, 3, 3)"]),
     (lambda: LAYER(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),
-    (lambda: FUSED(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),  # this kernel would add the numbers
-    (lambda: share_heads(x(1, 4, 3, 2), 6), ["6 query heads", "4 key-value heads"]),
-    (lambda: share_heads(x(1, 4, 3, 2), -4), ["-4 query heads", "4 key-value heads"]),
+    (lambda: FUSED(x(2, 3, 8), mask=x(3, 3)), ["boolean", "float32"]),  # this one would add the numbers
+    (lambda: repeat_kv(x(1, 4, 3, 2), 6), ["6 query heads", "4 key-value heads"]),
+    (lambda: repeat_kv(x(1, 4, 3, 2), -4), ["-4 query heads", "4 key-value heads"]),
     (lambda: split_heads(x(1, 3, 10), 3), ["10 components", "n_heads=3"]),
     (lambda: split_heads(x(1, 3, 10), 0), ["10 components", "n_heads=0"]),
-    (lambda: MultiHeadLM(config(2, 4))(torch.zeros(3, dtype=torch.long)), ["(B, T)", "(3,)"]),
     (lambda: config(3, 3).replace(n_kv_heads=2), ["n_heads=3", "n_kv_heads=2"]),
-    (lambda: MultiHeadLM(config(2, 4))(torch.zeros(1, 10, dtype=torch.long)), ["10 tokens", "max_len=9"]),
+    (lambda: LanguageModel(config(2, 4, positions="rope"), [Residual(LAYER)]), ["positions='rope' would be ignored"]),
+    (lambda: LanguageModel(config(2, 4, dropout=0.1), [Residual(LAYER)]), ["dropout=0.1 would be ignored"]),
+    (lambda: language_model()(torch.zeros(1, 10, dtype=torch.long)), ["10 tokens", "max_len=9"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, names):
     with pytest.raises(ValueError) as error:
@@ -256,7 +262,7 @@ def test_a_masked_layer_is_exported_for_any_batch_and_length():
 
 def test_language_model_is_causal_knows_positions_and_starts_near_ignorance():
     torch.manual_seed(0)
-    model = MultiHeadLM(config(2, 4, n_layers=2))
+    model = language_model(n_layers=2)
     assert len(model.layers) == 2
     tokens = torch.randint(0, 11, (2, 9))
     for t in range(8):
@@ -264,16 +270,24 @@ def test_language_model_is_causal_knows_positions_and_starts_near_ignorance():
         changed[:, t + 1:] = torch.randint(0, 11, (2, 8 - t))
         torch.testing.assert_close(model(changed)[:, :t + 1], model(tokens)[:, :t + 1], rtol=0, atol=0)
     assert abs(next_token_loss(model, tokens).item() - math.log(11)) < 1
-    shallow = MultiHeadLM(config(2, 4))
+    shallow = language_model()
     one, other = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 1, 3]])                # without positions the last prediction would be the same
     assert not torch.allclose(shallow(one)[:, -1], shallow(other)[:, -1], atol=1e-3)
 
 
 def test_language_model_adds_what_each_layer_reads():
     torch.manual_seed(0)
-    model = MultiHeadLM(config(2, 4, n_layers=2))
+    model = language_model(n_layers=2)
     tokens = torch.randint(0, 11, (2, 5))
-    x = model.token.weight[tokens] + model.position.weight[:5]
+    x = model.token_embedding.weight[tokens] + model.position_embedding.table.weight[:5]
     for layer in model.layers:
-        x = x + layer(x, mask=causal_mask(5))
-    torch.testing.assert_close(model(tokens), F.linear(x, model.vocabulary.weight, model.vocabulary.bias))
+        x = x + layer.sublayer(x, mask=causal_mask(5))
+    torch.testing.assert_close(model(tokens), x @ model.lm_head.weight.T)
+
+
+def test_the_layer_uses_its_heads_and_biases():
+    assert MultiHeadAttention.uses == {"n_heads", "n_kv_heads", "bias"}
+    used = {"n_heads": 4, "n_kv_heads": 2, "bias": False, "tie_embeddings": True}
+    grouped = Config(vocab_size=11, max_len=9, d_model=8, **used)
+    model = LanguageModel(grouped, [Residual(MultiHeadAttention(grouped))])
+    assert model.layers[0].sublayer.key.weight.shape == (4, 8) and model.layers[0].sublayer.key.bias is None
