@@ -1,17 +1,25 @@
 """What several test files share: the notebooks, the built site on a local address, a browser that can't leave it."""
 import functools
 import http.server
+import json
+import os
 import threading
+from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from filelock import FileLock
+from hypothesis import settings
 
-from reader import SITE, notebooks
-from reader.__main__ import build
-from reader.browser import installed
+from builder import BUILD, SITE, chapters, name, notebooks, primer, studies
+from builder.__main__ import build
+from builder.browser import installed
 
 torch.set_num_threads(1)
+settings.register_profile("usual", max_examples=60, deadline=None)
+settings.load_profile("usual")
+settings.register_profile("few", max_examples=5, deadline=None)          # where annotations are checked at every call
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +31,43 @@ def nothing_set_for_the_next_test():
     assert left == (torch.float32, "cpu", True)
 
 
-@pytest.fixture(scope="session", params=notebooks(), ids=lambda path: path.stem)
+FAILED = set()
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        FAILED.add(Path(report.nodeid.split("::")[0]).stem)
+
+
+def pytest_collectreport(report):
+    if report.failed:
+        FAILED.add(Path(report.nodeid.split("::")[0]).stem)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    "Tell the builder which files hold a failure, so that it can leave out what has passed as it stands."
+    if (file := os.environ.get("COURSE_TEST_OUTCOME")) and not hasattr(session.config, "workerinput") and exitstatus in (0, 1):
+        Path(file).write_text(json.dumps(sorted(FAILED)))
+
+
+@pytest.fixture(scope="session", params=notebooks(), ids=name)
 def notebook(request):
     "(path, notebook) for each notebook in the course."
     return request.param, nbformat.read(request.param, as_version=4)
 
 
+@pytest.fixture(params=[*primer(), *chapters(), *studies()], ids=name)
+def page_notebook(request):
+    "Each notebook that has a version for Colab."
+    return nbformat.read(request.param, as_version=4)
+
+
 @pytest.fixture(scope="session")
 def built():
     "The folder of the site, built from the package as it is."
-    build(export=False)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with FileLock(BUILD / "lock"):
+        build(export=False)
     return SITE
 
 

@@ -4,12 +4,16 @@ import sys
 
 import pytest
 
-from reader import PACKAGE, ROOT
+from builder import PACKAGE, ROOT, chapters
 
 
-@pytest.mark.parametrize("file", ["test_attention.py", "test_multi_head.py", "test_positions.py", "test_prediction.py", "test_recurrence.py"])
-def test_annotations_hold_while_the_tests_run(file):
-    done = subprocess.run([sys.executable, "-m", "pytest", f"tests/{file}", "-m", "not refusal and not compiled", "-p", "no:cacheprovider",
+def test_every_chapter_has_its_tests():
+    assert len(chapters()) >= 5 and all((ROOT / f"tests/test_{path.stem[3:]}.py").is_file() for path in chapters())
+
+
+@pytest.mark.parametrize("topic", [*(path.stem[3:] for path in chapters()), "config", "drawings"])
+def test_annotations_hold_while_the_tests_run(topic):
+    done = subprocess.run([sys.executable, "-m", "pytest", f"tests/test_{topic}.py", "--hypothesis-profile=few", "-m", "not refusal and not compiled", "-p", "no:cacheprovider",
                            f"--jaxtyping-packages={PACKAGE},typechecker.check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
 

@@ -1,4 +1,8 @@
-"""The built site, as a reader meets it: headless Chromium, every request that leaves the site blocked."""
+"""The built site, as a reader meets it: headless Chromium, every request that leaves the site blocked.
+
+Each page is visited once on a screen, once on a phone and once from the disk; what was seen there is looked at by many tests.
+"""
+import functools
 import gzip
 import json
 import re
@@ -8,26 +12,149 @@ from urllib.parse import urldefrag, urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import Visit
+from playwright.sync_api import TimeoutError
 
-from reader import ROOT, SITE, notebooks
+from builder import ROOT, SITE, chapters, exercise_notebooks, name, notebooks, primer, studies
 from transformer_course import exercises
 
-CHAPTERS = [f"nbs/{path.stem}.html" for path in notebooks()]
+NOTEBOOKS = [f"nbs/{name(path)}.html" for path in notebooks()]
 PROSE = [f"book/{path.stem}.html" for path in sorted((ROOT / "book").glob("*.md"))]
-PAGES = [*CHAPTERS, *PROSE]
+PAGES = [*NOTEBOOKS, *PROSE]
+OTHERS = ["search.html", "genindex.html", "_modules/transformer_course/attention.html"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "search.html", "genindex.html", "_modules/transformer_course/attention.html"])
-def test_page_loads_without_trouble_and_without_the_network(visit, page):
-    assert visit(page).trouble == []
+def each(pages):
+    "All tests of a page run in one worker, so that it is visited once."
+    return pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages])
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_opens_from_disk(visit, page, built):
-    one = visit(page, at=built.as_uri())
-    assert one.trouble == []
-    assert one.page.evaluate("document.fonts.check('18px \"Source Serif 4\"')") and one.page.locator("h1:visible").count() == 1
+SEEN = """() => {
+  const article = document.querySelector("article, main"), all = (selector) => [...article.querySelectorAll(selector)];
+  const hidden = (node) => node.closest("[aria-hidden=true], button, mjx-container");
+  return {
+    titles: all("h1").filter((node) => node.checkVisibility()).length, text: document.body.innerText,
+    prose: all("p, li, td, figcaption, h1, h2, h3").map((node) => node.innerText).join("\\n"),
+    pictures: all("figure.picture").length, captions: all("figure.picture figcaption, figure.live figcaption").map((node) => node.innerText.trim()),
+    silent: all("img, svg").filter((node) => !hidden(node) && !(node.getAttribute("alt") || node.getAttribute("aria-label"))).map((node) => node.outerHTML.slice(0, 100)),
+    maths: [all(".math").length, all("mjx-container").length, all("mjx-merror").length], serif: document.fonts.check('18px "Source Serif 4"'),
+  };
+}"""
+SIDEWAYS = """() => [...document.querySelectorAll("article *")].filter((node) => node.getBoundingClientRect().right > innerWidth + 1)
+  .filter((node) => { for (let up = node.parentElement; up; up = up.parentElement) if (/(auto|scroll|hidden)/.test(getComputedStyle(up).overflowX)) return false; return true; })
+  .map((node) => node.outerHTML.slice(0, 120))"""
+SMALL = """() => [...document.querySelectorAll("figure.picture svg :is(text, tspan)")].filter((node) => node.getBoundingClientRect().width).map((node) => {
+  const {a, b} = node.getScreenCTM(), scale = Math.hypot(a, b); return [parseFloat(getComputedStyle(node).fontSize) * scale, node.textContent]; }).filter(([size]) => size < 8.95)"""
+CUT_CAPTIONS = """() => [...document.querySelectorAll("div.numbers")].filter((table) => {
+  const [caption, seen] = [table.querySelector("caption"), table].map((one) => one.getBoundingClientRect());
+  return seen.width && (caption.left < seen.left - 1 || caption.right > seen.right + 1);
+}).map((table) => table.querySelector("caption").textContent)"""
+
+
+def serious(page) -> list:
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found if v["impact"] in {"serious", "critical"}]
+
+
+@pytest.fixture(scope="session")
+def on_screen(browser, site):
+    @functools.cache
+    def look(path: str) -> dict:
+        one = Visit(browser, site, color_scheme="light")
+        page = one.open(path)
+        seen = page.evaluate(SEEN) | {"trouble": one.trouble, "light": serious(page)}
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        page.wait_for_timeout(400)                                      # colours glide
+        seen["dark"], seen["wide"] = serious(page), []
+        for width in (600, 768, 900, 1000, 1100, 1190, 1280):          # at some of them side notes have no margin
+            page.set_viewport_size({"width": width, "height": 900})
+            try:
+                page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width, timeout=3000)    # figures follow
+            except TimeoutError:
+                seen["wide"].append(width)
+        one.context.close()
+        return seen
+    return look
+
+
+@pytest.fixture(scope="session")
+def on_a_phone(browser, site):
+    @functools.cache
+    def look(path: str) -> dict:
+        one = Visit(browser, site, color_scheme="light", **PHONE)
+        page = one.open(path)
+        seen = {"sideways": page.evaluate(SIDEWAYS), "width": page.evaluate("document.documentElement.scrollWidth"), "axe": serious(page),
+                "small": page.evaluate(SMALL), "cut": page.evaluate(CUT_CAPTIONS), "tables": page.locator("div.numbers").count()}
+        one.context.close()
+        return seen
+    return look
+
+
+@each([*PAGES, *OTHERS])
+def test_page_loads_without_trouble_and_without_the_network(on_screen, page):
+    assert on_screen(page)["trouble"] == []
+
+
+@each(PAGES)
+def test_page_has_one_title_and_its_maths_is_set(on_screen, page):
+    seen = on_screen(page)
+    sources, set_, errors = seen["maths"]
+    assert seen["titles"] == 1 and errors == 0 and set_ >= sources
+    assert "#|" not in seen["text"] and "{{" not in seen["prose"] and seen["prose"]
+
+
+@each(PAGES)
+def test_page_opens_from_disk(browser, page, built):
+    one = Visit(browser, built.as_uri())
+    seen = one.open(page).evaluate(SEEN)
+    one.context.close()
+    assert one.trouble == [] and seen["serif"] and seen["titles"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@each(PAGES)
+def test_axe_finds_nothing_serious_on_a_screen(on_screen, page, scheme):
+    assert on_screen(page)[scheme] == []
+
+
+@each(PAGES)
+def test_axe_finds_nothing_serious_on_a_phone(on_a_phone, page):
+    assert on_a_phone(page)["axe"] == []
+
+
+@each(PAGES)
+def test_no_width_between_phone_and_screen_scrolls_sideways(on_screen, page):
+    assert on_screen(page)["wide"] == []
+
+
+@each(PAGES)
+def test_phone_width_does_not_scroll_sideways(on_a_phone, page):
+    seen = on_a_phone(page)
+    assert seen["sideways"] == [] and seen["width"] <= 390
+
+
+@each(PAGES)
+def test_a_wide_table_on_a_phone_keeps_its_caption_in_sight(on_a_phone, page):
+    assert on_a_phone(page)["cut"] == []
+
+
+@each(NOTEBOOKS)
+def test_labels_in_pictures_can_be_read_on_a_phone(on_a_phone, page):
+    assert on_a_phone(page)["small"] == []
+
+
+@each(NOTEBOOKS)
+def test_every_picture_has_words(on_screen, page):
+    seen = on_screen(page)
+    assert seen["silent"] == [] and all(caption.endswith((".", "?")) for caption in seen["captions"])
+    if page in [f"nbs/{name(path)}.html" for path in chapters()]:
+        assert seen["pictures"] >= 3 and len(seen["captions"]) >= seen["pictures"]
+
+
+def test_the_looks_above_had_something_to_look_at(on_screen, on_a_phone):
+    assert on_screen("nbs/02_attention.html")["maths"][0] > 15 and on_a_phone("nbs/02_attention.html")["tables"] >= 1
 
 
 def test_the_front_door_leads_to_the_introduction(visit, site):
@@ -35,12 +162,6 @@ def test_the_front_door_leads_to_the_introduction(visit, site):
     one.page.goto(f"{site}/")
     one.page.wait_for_url("**/book/intro.html")
     assert one.outside == [] and one.errors == []
-
-
-def test_maths_is_set(visit):
-    page = visit("nbs/02_attention.html").page
-    sources, set_, errors = (page.locator(selector).count() for selector in (".math", "mjx-container", "mjx-merror"))
-    assert sources > 20 and set_ >= sources and errors == 0
 
 
 def test_search_finds_a_word_and_leads_to_it(visit):
@@ -54,12 +175,6 @@ def test_search_opens_with_the_keyboard(visit):
     page = visit("nbs/02_attention.html").page
     page.keyboard.press("Control+K")
     assert page.locator("dialog#pst-search-dialog[open] input[type=search]").is_visible()
-
-
-@pytest.mark.parametrize("page", [*PAGES, "_modules/transformer_course/attention.html"])
-def test_no_directive_and_no_unfilled_number_reaches_a_page(built, page):
-    text = (built / page).read_text()
-    assert "#|" not in text and "{{" not in re.sub(r"<script.*?</script>", "", text, flags=re.S)
 
 
 def test_nothing_in_the_site_holds_a_directive(built):
@@ -96,53 +211,6 @@ def test_theme_button_switches_and_is_remembered(visit):
     assert luminance(one.page, "body", "backgroundColor") < 0.2
     one.open("book/intro.html")
     assert luminance(one.page, "body", "backgroundColor") < 0.2
-
-
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_no_width_between_phone_and_screen_scrolls_sideways(visit, page):
-    view = visit(page).page
-    for width in (600, 768, 900, 1000, 1100, 1190, 1280):          # at some of them side notes have no margin
-        view.set_viewport_size({"width": width, "height": 900})
-        assert view.evaluate("document.documentElement.scrollWidth") <= width
-
-
-CUT_CAPTIONS = """[...document.querySelectorAll("div.numbers")].filter((table) => {
-  const [caption, seen] = [table.querySelector("caption"), table].map((one) => one.getBoundingClientRect());
-  return seen.width && (caption.left < seen.left - 1 || caption.right > seen.right + 1);
-}).map((table) => table.querySelector("caption").textContent)"""
-
-
-def test_a_wide_table_on_a_phone_keeps_its_caption_in_sight(visit):
-    for page in ("nbs/04_positions.html", "nbs/02_attention.html"):
-        assert visit(page, **PHONE).page.evaluate(CUT_CAPTIONS) == []
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_phone_width_does_not_scroll_sideways(visit, page):
-    view = visit(page, **PHONE).page
-    wide = view.evaluate("""() => [...document.querySelectorAll("article *")].filter((node) => node.getBoundingClientRect().right > innerWidth + 1)
-        .filter((node) => { for (let up = node.parentElement; up; up = up.parentElement) if (/(auto|scroll|hidden)/.test(getComputedStyle(up).overflowX)) return false; return true; })
-        .map((node) => node.outerHTML.slice(0, 120))""")
-    assert wide == [] and view.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", PAGES)
-def test_axe_finds_nothing_serious(visit, page, scheme):
-    view = visit(page, color_scheme=scheme).page
-    found = Axe().run(view).response["violations"]
-    serious = [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found if v["impact"] in {"serious", "critical"}]
-    assert serious == []
-
-
-@pytest.mark.parametrize("page", CHAPTERS)
-def test_every_picture_has_words(visit, page):
-    view = visit(page).page
-    silent = view.evaluate("""() => [...document.querySelectorAll("article img, article svg")].filter((node) => !node.closest("[aria-hidden=true], button, mjx-container"))
-        .filter((node) => !(node.getAttribute("alt") || node.getAttribute("aria-label"))).map((node) => node.outerHTML.slice(0, 100))""")
-    assert silent == []
-    captions = view.locator("figure.picture figcaption").all_inner_texts()
-    assert len(captions) == view.locator("figure.picture").count() and all(caption.strip().endswith((".", "?")) for caption in captions)
 
 
 class Links(HTMLParser):
@@ -192,32 +260,6 @@ def test_hidden_cells_do_not_show_and_folded_ones_unfold(visit):
     assert code.is_visible()
 
 
-def test_exercise_box_keeps_hints_and_solution_folded_until_asked(visit):
-    one = visit("nbs/02_attention.html")
-    box = one.page.locator(".admonition.exercise").first
-    hint, solution = box.locator("details", has_text="Hint 1").first, box.locator("details", has_text="Solution").first
-    assert box.get_by_text("raise NotImplementedError").is_visible()
-    assert not hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
-    hint.locator("summary").focus()
-    one.page.keyboard.press("Enter")
-    assert hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
-    solution.locator("summary").click()
-    assert "softmax(dim=-1) @ v" in solution.locator("pre").inner_text()
-
-
-def test_page_about_gates_shows_the_survey(visit):
-    table = visit("book/gates.html").page.locator("article table")
-    rows = table.locator("tbody tr").all_inner_texts()
-    assert len(rows) == len(exercises.all()) + 1 and rows[-1].startswith("all")
-    counts = [int(cell) for cell in rows[-1].split()[1:]]
-    assert counts[0] == counts[1] > 50 and counts[3] == counts[4] and counts[6] == counts[7]
-
-
-def test_numbers_in_prose_were_computed(visit):
-    text = visit("nbs/02_attention.html").page.locator("article").inner_text()
-    assert re.search(r"each token mostly reads itself: 0\.8\d of its weight", text)
-
-
 def test_copy_buttons_copy_the_code_alone(visit):
     one = visit("nbs/02_attention.html", permissions=["clipboard-read", "clipboard-write"])
     cell = one.page.locator("div.cell", has_text="def causal_mask").first
@@ -236,7 +278,7 @@ def test_download_button_gives_the_notebook(visit, built):
 def test_reader_finds_the_way_with_previous_and_next(visit):
     one = visit("nbs/00_prediction.html")
     one.page.locator("a.right-next").click()
-    one.page.wait_for_url("**/nbs/0*.html")
+    one.page.wait_for_url("**/nbs/*/00_*.html")
     assert one.page.locator("a.left-prev").count() == 1
 
 
@@ -248,9 +290,47 @@ def test_first_load_of_the_chapter_stays_light(visit, built):
     assert 100_000 < weight < 1_000_000, f"{weight:,} bytes"
 
 
-def test_site_is_complete():
+def test_exercise_page_keeps_hints_and_solution_folded_until_asked(visit):
+    one = visit("nbs/exercises/02_attention.html")
+    box = one.page.locator(".admonition.exercise").first
+    hint, solution = box.locator("details", has_text="Hint 1").first, box.locator("details", has_text="Solution").first
+    assert box.get_by_text("raise NotImplementedError").is_visible()
+    assert not hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
+    hint.locator("summary").focus()
+    one.page.keyboard.press("Enter")
+    assert hint.locator("p").first.is_visible() and not solution.locator("pre").is_visible()
+    solution.locator("summary").click()
+    assert "softmax(dim=-1) @ v" in solution.locator("pre").inner_text()
+
+
+def test_a_chapter_announces_its_exercises_and_leads_to_them(visit):
+    one = visit("nbs/02_attention.html")
+    boxes = one.page.locator(".admonition.exercise")
+    assert boxes.count() == len(exercises.of_chapter("02"))
+    boxes.filter(has_text="Scaled dot-product attention").get_by_role("link").first.click()
+    one.page.wait_for_url("**/nbs/exercises/02_attention.html#exercise-attention-scaled-dot-product")
+
+
+def test_page_about_checkers_shows_their_reports(visit):
+    rows = visit("book/checkers.html").page.locator("article table tbody tr").all_inner_texts()
+    assert len(rows) == len(exercises.all()) + 1 and rows[-1].startswith("all")
+    rejected, simulated, named, several, combinations, explained, accepted, right = (int(count.replace(",", "")) for count in re.findall(r"[\d,]+", rows[-1]))
+    assert rejected == simulated >= 459 and several == combinations > named and accepted == right >= 136 and explained > 0
+
+
+def test_numbers_in_prose_were_computed(built):
+    "A chapter's page holds no unfilled number, and its notebook asks for some."
+    asked = {path.stem: path.read_text().count("{{") for path in chapters()}
+    assert sum(count > 0 for count in asked.values()) >= 5
+    for path in chapters():
+        assert "{{" not in re.sub(r"<script.*?</script>", "", (built / f"nbs/{path.stem}.html").read_text(), flags=re.S)
+
+
+def test_site_is_complete(built):
     for path in notebooks():
-        assert (SITE / "nbs" / f"{path.stem}.html").exists() and (SITE / "colab" / path.name).exists()
-    for chapter in {exercises.exercise(id).chapter for id in exercises.all()}:
-        assert (SITE / "exercises" / f"{chapter}.ipynb").exists() and (SITE / "exercises" / f"{chapter}.py").exists()
+        assert (SITE / "nbs" / f"{name(path)}.html").exists()
+    for path in [*primer(), *chapters(), *studies()]:
+        assert (SITE / "colab" / f"{name(path)}.ipynb").exists()
+    for path in exercise_notebooks():
+        assert (SITE / "exercises" / path.name).exists() and (SITE / "exercises" / f"{path.stem}.py").exists()
     assert (SITE / ".nojekyll").exists() and Path(SITE / "index.html").exists()

@@ -10,42 +10,88 @@ import nbformat
 import pytest
 import yaml
 
-from reader import PACKAGE, ROOT, gates, notebooks
-from reader.directives import DIRECTIVES, module_of, problems, split
-from reader.notebook import _imported
+from builder import PACKAGE, ROOT, chapters, exercise_notebooks, front, glossary, notebooks, records, studies, tools
+from builder.directives import DIRECTIVES, module_of, problems, split
+from builder.exercises import announced_ids, chapter_of
+from builder.keys import imported
 
 VENV_BIN = Path(sys.executable).parent
 
 
-def order() -> list[str]:
-    "The modules from the lowest step to the highest: appendices, which know no chapter, then the chapters."
-    paths = sorted(notebooks(), key=lambda path: not path.name.startswith("A"))
-    return [module_of(nbformat.read(path, as_version=4)) for path in paths]
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
 
 
-@pytest.mark.parametrize("module", order())
-def test_imports_only_point_down(module):
-    steps = order()
-    imported = {name.split(".")[1] for name in _imported((ROOT / PACKAGE / f"{module}.py").read_text(), (PACKAGE,)) if "." in name}
-    assert "gates" not in imported, f"{module} imports the checkers of exercises"
-    above = [name for name in imported if name in steps and steps.index(name) >= steps.index(module)]
-    assert not above, f"{module} imports {above}, which come later in the course"
-    stars = [node for node in ast.walk(ast.parse((ROOT / PACKAGE / f"{module}.py").read_text()))
+def modules(paths) -> list[str]:
+    return [module_of(read(path)) for path in paths]
+
+
+CHAPTERS, CHECKERS, TOOLS = modules(chapters()), modules(exercise_notebooks()), modules(tools())
+
+
+def used_by(module: str) -> set[str]:
+    "The modules of the course that a module imports, like `grading.probes`."
+    path = ROOT / PACKAGE / f"{module.replace('.', '/')}.py"
+    names = {name.removeprefix(f"{PACKAGE}.") for name in imported(path.read_text(), path.relative_to(ROOT).parent.parts)}
+    return names & {*CHAPTERS, *CHECKERS, *TOOLS}
+
+
+@pytest.mark.parametrize("module", CHAPTERS)
+def test_a_chapter_imports_from_earlier_chapters_and_from_tools(module):
+    earlier = CHAPTERS[:CHAPTERS.index(module)]
+    assert used_by(module) <= {*earlier, *TOOLS}
+
+
+@pytest.mark.parametrize("module", CHECKERS)
+def test_checkers_import_chapters_up_to_their_own_and_grading(module):
+    own = CHAPTERS.index(module.removeprefix("checkers."))
+    assert used_by(module) <= {*CHAPTERS[:own + 1], *TOOLS}
+
+
+@pytest.mark.parametrize("module", TOOLS)
+def test_tools_know_no_chapter(module):
+    assert used_by(module) <= set(TOOLS)
+
+
+def test_no_circle_among_the_modules():
+    graph = {module: used_by(module) - {module} for module in [*CHAPTERS, *CHECKERS, *TOOLS]}
+    assert len(graph) >= 20
+    while ground := [module for module, uses in graph.items() if not uses]:
+        graph = {module: uses - set(ground) for module, uses in graph.items() if module not in ground}
+    assert not graph, f"these import one another: {sorted(graph)}"
+
+
+def test_names_are_imported_by_name():
+    stars = [path for path in (ROOT / PACKAGE).rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
              if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)]
-    assert not stars, "names are imported by name"
+    assert not stars
 
 
 def test_every_module_has_a_notebook():
-    files = {path.stem for path in (ROOT / PACKAGE).glob("*.py")} - {"__init__", "_modidx"}
-    assert files == set(order())
+    files = {path.relative_to(ROOT / PACKAGE).with_suffix("").as_posix().replace("/", ".") for path in (ROOT / PACKAGE).rglob("*.py")}
+    assert {file for file in files if not file.endswith(("__init__", "_modidx"))} == {*CHAPTERS, *CHECKERS, *TOOLS}
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
+def test_a_chapter_has_a_notebook_of_exercises_and_announces_each_of_them(path):
+    from transformer_course import exercises
+
+    notebook = ROOT / "nbs/exercises" / path.name
+    assert chapter_of(read(notebook)) == path.stem and module_of(read(notebook)) == f"checkers.{module_of(read(path))}"
+    announced = [id for cell in read(path).cells if cell.cell_type == "markdown" for id in announced_ids(cell.source)]
+    assert sorted(announced) == sorted(one.id for one in exercises.of_chapter(path.stem))
+
+
+def listed(entries) -> list[str]:
+    return [file for entry in entries for file in [entry["file"], *listed(entry.get("sections", ()))]]
 
 
 def test_every_notebook_is_in_the_book_and_every_module_in_the_reference():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"] if chapter["file"].startswith("nbs/")]
-    assert sorted(listed) == sorted(f"nbs/{path.stem}" for path in notebooks())
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    files = [file for part in parts for file in listed(part["chapters"])]
+    assert sorted(file for file in files if file.startswith("nbs/")) == sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in notebooks())
     reference = (ROOT / "book/reference.md").read_text()
-    assert set(re.findall(rf"automodule:: {PACKAGE}\.(\w+)", reference)) == set(order())
+    assert set(re.findall(rf"automodule:: {PACKAGE}\.([\w.]+)", reference)) == {*CHAPTERS, *TOOLS}
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +106,16 @@ def copy(tmp_path_factory):
 
 def test_export_equals_what_is_committed(copy):
     subprocess.run([VENV_BIN / "nbdev-export"], cwd=copy, check=True, capture_output=True)
-    gates.export(copy)
-    made = [path.relative_to(copy) for pattern in ("*.py", "gates/*") for path in (copy / PACKAGE).glob(pattern) if path.is_file()]
+    made = {path.relative_to(copy) for path in (copy / PACKAGE).rglob("*.py")}
+    assert made == {path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob("*.py")} and len(made) > 20
     for path in made:
         assert (copy / path).read_text() == (ROOT / path).read_text(), f"{path} is stale or was edited by hand: run `make book`"
-    assert {path.name for path in (ROOT / PACKAGE / "gates").glob("*.*")} == {path.name for path in made if path.parent.name == "gates"}
 
 
 def test_notebooks_are_clean(copy):
     subprocess.run([VENV_BIN / "nbdev-clean"], cwd=copy, check=True, capture_output=True)
     for path in notebooks():
-        assert path.read_text() == (copy / "nbs" / path.name).read_text(), f"{path.name} holds outputs or stray metadata: run nbdev-clean"
+        assert path.read_text() == (copy / path.relative_to(ROOT)).read_text(), f"{path.name} holds outputs or stray metadata: run nbdev-clean"
 
 
 def test_directives_are_known_and_stand_where_they_work(notebook):
@@ -78,7 +123,7 @@ def test_directives_are_known_and_stand_where_they_work(notebook):
 
 
 def test_directives_are_documented():
-    documented = re.findall(r"^\| `#\\\| (\S+?)(?: [A-Z]+|: \w+)?`", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    documented = re.findall(r"^\| `#\\\| (\S+?)(?: [A-Z]+|: [\w ]+)?`", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
     assert [name.rstrip(":") for name in documented] == list(DIRECTIVES)
 
 
@@ -103,6 +148,10 @@ def test_chapters_hold_no_unfinished_text(notebook):
     assert not found
 
 
+def test_studies_export_nothing():
+    assert all(module_of(read(path)) is None for path in studies())
+
+
 def test_pictures_go_through_the_figures_module(notebook):
     "A figure without a text alternative can't reach a page: nothing shows one but `picture`, `heat_map` and the like."
     for cell in notebook[1].cells:
@@ -122,3 +171,17 @@ def test_the_lock_pins_every_package_once():
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^=\s]+", line) for line in lines)
     names = [re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines]
     assert len(names) == len(set(names)) and "torch==2.13.0" in lines
+
+
+def test_the_picture_in_the_readme_is_the_one_that_the_course_draws():
+    assert front.README_PICTURE.read_text() == front.readme_picture(), "python -m builder.front writes it"
+    assert front.README_PICTURE.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text()
+
+
+def test_no_record_is_stale():
+    "A recorded result was made by the code that is there."
+    assert len(list(records.RESULTS.glob("*.json"))) >= 5 and records.stale() == []
+
+
+def test_no_term_is_used_before_it_is_defined():
+    assert len(glossary.terms()) >= 60 and glossary.early_uses() == []

@@ -1,15 +1,17 @@
-"""The reader: directives, numbers in prose, the cache key, failing notebooks, Colab's Markdown, addresses."""
+"""The builder: directives, numbers in prose, the cache key, failing notebooks, Colab's Markdown, addresses."""
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from reader import ROOT, address, execute, gates, notebook, prose
-from reader.colab import colab_notebook, plain_markdown
-from reader.directives import problems, split
-from reader.sphinx_extension import header_buttons
+from builder import ROOT, address, execute, exercises, keys, notebook, prose
+from builder.colab import colab_notebook, plain_markdown, setup
+from builder.directives import problems, split
+from builder.sphinx_extension import header_buttons
 
 
 def book(*cells):
@@ -46,8 +48,10 @@ def test_lint_names_what_is_wrong(cells, complaint):
 
 def test_lint_sees_directives_in_markdown_and_missing_targets():
     nb = new_notebook(cells=[new_markdown_cell("#| hide\ntext")])
-    said = " ".join(problems(nb))
-    assert "directives belong in code cells" in said and "0 `default_exp`" in said
+    assert "directives belong in code cells" in " ".join(problems(nb))
+    nb = new_notebook(cells=[new_code_cell("#| export\nx = 1")])
+    assert "0 `default_exp`" in " ".join(problems(nb))
+    assert problems(new_notebook(cells=[new_code_cell("x = 1")])) == []        # a study exports nothing
 
 
 def test_directives_become_tags_and_no_line_is_left():
@@ -65,39 +69,69 @@ def elsewhere(tmp_path, monkeypatch):
     (package / "low.py").write_text("value = 1\n")
     (package / "high.py").write_text("from .low import value\n")
     (package / "alone.py").write_text("value = 9\n")
+    for module in (notebook, execute, keys):
+        monkeypatch.setattr(module, "ROOT", tmp_path, raising=False)
     for module in (notebook, execute):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(notebook, "BUILD", tmp_path / "_build")
+        monkeypatch.setattr(module, "name", lambda path: path.stem)
+    monkeypatch.setattr(notebook, "EXECUTED", tmp_path / "_build")
     return tmp_path
 
 
 def key(text):
-    return [cell.metadata.depends for cell in notebook.to_run(text).cells if cell.cell_type == "code"]
+    return keys.notebook_key(notebook.to_run(text))
 
 
-def test_cache_key_follows_the_modules_that_a_notebook_uses(elsewhere):
-    text = book("from transformer_course.high import value", "# Title\n")
+def test_key_follows_the_modules_that_a_notebook_uses(elsewhere):
+    text, package = book("from transformer_course.high import value", "# Title\n"), elsewhere / "transformer_course"
     before = key(text)
-    (elsewhere / "transformer_course/alone.py").write_text("value = 10\n")
+    (package / "alone.py").write_text("value = 10\n")
     assert key(text) == before                                       # a module that it does not import
-    (elsewhere / "transformer_course/low.py").write_text("value = 2\n")
+    (package / "low.py").write_text("value = 2\n")
     assert key(text) != before                                       # one that it imports through another
-    (elsewhere / "transformer_course/low.py").write_text("value = 1\n")
-    assert key(text) == before                                       # and back
+    (package / "low.py").write_text("value = 1\n\n\ndef unused():\n    return 3\n")
+    assert key(text) == before                                       # a function that it does not use
+    (package / "low.py").write_text("value = unused()\n\n\ndef unused():\n    return 3\n")
+    used = key(text)
+    (package / "low.py").write_text("value = unused()\n\n\ndef unused():\n    return 4\n")
+    assert before != used != key(text)                               # one that it does
+
+
+def test_key_follows_the_results_that_a_notebook_reads(elsewhere):
     (elsewhere / "transformer_course/results").mkdir()
-    (elsewhere / "transformer_course/results/r.json").write_text("{}")
-    assert key(text) != before                                       # recorded results are an input too
+    one, other = (elsewhere / f"transformer_course/results/{name}.json" for name in ("heads", "other"))
+    text = book('records.recorded("heads")')
+    before = key(text)
+    other.write_text("{}")
+    assert key(text) == before
+    one.write_text("{}")
+    assert key(text) != before
 
 
-def test_cache_key_follows_versions(elsewhere, monkeypatch):
+def test_key_follows_versions(elsewhere, monkeypatch):
     before = key(book("x = 1"))
-    monkeypatch.setattr(notebook, "version", lambda name: "another")
+    monkeypatch.setattr(keys, "version", lambda name: "another")
     assert key(book("x = 1")) != before
 
 
-def test_run_once_then_from_the_cache_until_the_module_changes(elsewhere):
+@pytest.mark.parametrize(("before", "after"), [
+    ("value = 1\n", '"What it is."\n\n# a comment\nvalue = (\n    1\n)\n'),
+    ('def f(x):\n    "Doc."\n    return x\n', 'def f(x):\n    "Another."\n    return x  # a remark\n'),
+    ('def f(x):\n    raise ValueError(f"{x} is wrong")\n', 'def f(x):\n    raise ValueError(f"{x} does not fit")\n'),
+], ids=["layout", "docstring", "words of an error"])
+def test_words_change_no_key(elsewhere, before, after):
+    low, text = elsewhere / "transformer_course/low.py", book("from transformer_course import low\nlow")
+    low.write_text(before)
+    first = key(text)
+    low.write_text(after)
+    assert key(text) == first
+    low.write_text(after.replace("1", "2").replace("return x", "return -x").replace("ValueError", "KeyError"))
+    assert key(text) != first
+
+
+def test_run_once_then_kept_until_the_module_changes(elsewhere, monkeypatch):
     path = elsewhere / "nb.ipynb"
     path.write_text(book("from transformer_course.high import value", "# It is {{value + 1}}, or {{value:.2f}}\n", "value"))
+    monkeypatch.setattr(notebook, "notebooks", lambda: [path])
     run = lambda: execute.execute([path], workers=1, console=Console(quiet=True))
     assert list(run()) == ["nb"] and run() == {}
     assert "It is 2, or 1.00" in notebook.read(path.read_text()).cells[2].source
@@ -105,6 +139,7 @@ def test_run_once_then_from_the_cache_until_the_module_changes(elsewhere):
     assert list(run()) == ["nb"]
     shown = notebook.read(path.read_text())
     assert "It is 6, or 5.00" in shown.cells[2].source and shown.cells[1].metadata.tags == ["remove-cell"]
+    assert shown.cells[-1].outputs[0].data["text/plain"] == "5"
 
 
 def test_a_failing_notebook_fails_with_its_traceback_and_the_others_are_kept(elsewhere):
@@ -124,9 +159,12 @@ def test_a_warning_fails_the_notebook_that_would_show_it(elsewhere):
         execute.execute([path], console=Console(quiet=True))
 
 
-def test_a_page_without_its_run_is_an_error(elsewhere):
-    with pytest.raises(KeyError):
-        notebook.read(book("x = 1", "# {{x}}\n"))
+def test_a_page_without_its_run_is_an_error(elsewhere, monkeypatch):
+    path = elsewhere / "nb.ipynb"
+    path.write_text(book("x = 1", "# {{x}}\n"))
+    monkeypatch.setattr(notebook, "notebooks", lambda: [path])
+    with pytest.raises(KeyError, match="nb was not run as it stands"):
+        notebook.read(path.read_text())
 
 
 def test_cells_that_are_shown_but_not_run_are_not_run(elsewhere):
@@ -145,59 +183,49 @@ def test_numbers_are_asked_for_only_where_prose_has_some():
     assert shown[0][prose.MIME] == ["2.00", "'d'"]
 
 
-TASK = """### Double it
+ANNOUNCED = """Before.
 
-*build it · difficulty 1 of 5 · importance 2 of 5 · 3 minutes*
-
-Return twice the number.
-
-:::{dropdown} Hint 1: a question
-How often?
-:::
-
-:::{dropdown} Hint 2: the plan
-Multiply.
+:::{exercise} attention.causal_mask
+Write it before you read on.
 :::
 """
-SOLUTION = """#| exercise: thing.double
-def double(x):
-    "Twice x."
-    # solution
-    return 2 * x
-    # end
-"""
 
 
-def test_exercise_has_a_stub_a_solution_and_words():
-    nb = nbformat.reads(book("#| gate\ngate = 1", TASK.replace("###", "Text ###", 1), SOLUTION), as_version=4)
-    nb.cells[2].source = TASK
-    task = next(iter(gates.tasks(nb).values()))
-    assert task.stub == 'def double(x):\n    "Twice x."\n    raise NotImplementedError'
-    assert task.solution == 'def double(x):\n    "Twice x."\n    return 2 * x'
-    assert (task.id, task.title, task.object, task.difficulty, task.importance, task.minutes) == ("thing.double", "Double it", "double", 1, 2, 3)
-    assert task.prompt == "Return twice the number." and len(task.hints) == 2 and "Multiply." in task.hints[1]
-    shown = gates.box(task, "00_thing")
-    assert shown.index("raise NotImplementedError") < shown.index("Solution") < shown.index("return 2 * x")
-    ran = notebook.to_run(nbformat.writes(nb))
-    assert "# solution" not in ran.cells[-1].source and ran.cells[-1].metadata.tags == ["remove-cell"]
+def test_an_announced_exercise_becomes_a_box_with_a_link_and_the_check():
+    assert exercises.announced_ids(ANNOUNCED) == ["attention.causal_mask"]
+    shown = exercises.announced(ANNOUNCED, exercises.box)
+    assert "{exercise}" not in shown and "Write it before you read on." in shown
+    assert "(#exercise-attention-causal-mask)" in shown and 'check("attention.causal_mask", causal_mask)' in shown and "10 minutes" in shown
 
 
-@pytest.mark.parametrize(("source", "stub"), [
-    ("# solution\nx = 3\n# stub: x = ...\n# end", "x = ..."),
-    ("def f():\n    a = 1\n    # solution\n    return a\n    # stub: return -a\n    # end", "def f():\n    a = 1\n    return -a"),
-])
-def test_stubs_may_say_something_else(source, stub):
-    assert gates.stub_of(source) == stub and "stub" not in gates.solution_of(source + "\n")
+def test_a_page_of_exercises_holds_task_stub_hints_and_solution():
+    path = ROOT / "nbs/exercises/02_attention.ipynb"
+    page = notebook.read(path.read_text())
+    assert all(cell.cell_type == "markdown" for cell in page.cells) and page.cells[0].source.startswith("# ")
+    cell = next(cell for cell in page.cells if "(exercise-attention-causal-mask)=" in cell.source)
+    parts = ["## ", "raise NotImplementedError", "dropdown} Hint 1", "dropdown} Hint 3", "dropdown} Solution", "torch.arange", "../../exercises/02_attention.ipynb"]
+    places = [cell.source.index(part) for part in parts]
+    assert places == sorted(places)
 
 
-@pytest.mark.parametrize(("text", "code", "missing"), [
-    (TASK.replace("### Double it", "Double it"), SOLUTION, "title"), (TASK.replace("*build it", "build it"), SOLUTION, "kind and difficulty"),
-    (TASK, SOLUTION.replace("# end", ""), "# solution"),
-])
-def test_exercise_that_is_not_complete_is_an_error(text, code, missing):
-    nb = new_notebook(cells=[new_markdown_cell(text), new_code_cell(code)])
-    with pytest.raises(gates.TaskError, match=missing):
-        gates.tasks(nb)
+def test_a_changed_hint_changes_one_report_and_no_chapter(monkeypatch):
+    "The key of a report follows the object of its exercise, and a chapter imports no checker."
+    before = {id: exercises.report_key(id) for id in ("attention.causal_mask", "attention.bill")}
+    read = type(ROOT).read_text
+    chapter = ROOT / "nbs/02_attention.ipynb"
+    run = keys.notebook_key(notebook.to_run(chapter.read_text()))
+
+    def changed(path, *a, **k):
+        text = read(path, *a, **k)
+        if path.parent.name == "checkers":
+            assert text.count("Two queries over five keys") >= 1
+            return text.replace("Two queries over five keys", "Three queries over five keys")
+        return text
+
+    monkeypatch.setattr(type(ROOT), "read_text", changed)
+    after = {id: exercises.report_key(id) for id in before}
+    assert after["attention.causal_mask"] != before["attention.causal_mask"] and after["attention.bill"] == before["attention.bill"]
+    assert keys.notebook_key(notebook.to_run(chapter.read_text())) == run
 
 
 MYST = """(label)=
@@ -222,12 +250,12 @@ A note.
 """
 PLAIN = """## Title
 
-Text (Vaswani 2017, Clark 2019) and Sennrich 2016.<sup>note</sup>
-See attention and [the chapter](https://site/nbs/02_attention.html#masks), [elsewhere](https://example.org), nowhere.
+Text ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); [Clark et al., 2019](https://arxiv.org/abs/1906.04341)) and [Sennrich et al. (2016)](https://arxiv.org/abs/1508.07909).<sup>1</sup>
+See (1) and [the chapter](https://site/nbs/02_attention.html#masks), [elsewhere](https://example.org), nowhere.
 
-<sup>note</sup> A side note.
+<sup>1</sup> A side note.
 
-$$a = b$$
+$$a = b \\tag{1}$$
 
 > **Predict first**
 >
@@ -245,10 +273,10 @@ def test_myst_becomes_plain_markdown():
     assert plain_markdown(MYST, link) == PLAIN
 
 
-def test_colab_notebook_runs_from_the_top_and_holds_no_directive(notebook):
-    nb = colab_notebook(notebook[1], "the_wheel", link=lambda target: None)
+def test_colab_notebook_holds_no_directive_and_no_myst(page_notebook):
+    nb = colab_notebook(page_notebook, "install()", link=lambda target: None)
     nbformat.validate(nb)
-    assert "%pip install -q the_wheel" in nb.cells[0].source and nb.metadata.accelerator == "GPU"
+    assert nb.cells[0].source == "install()" and nb.metadata.accelerator == "GPU"
     assert not any(cell.get("outputs") for cell in nb.cells)
     for cell in nb.cells:
         assert "#|" not in cell.source
@@ -256,10 +284,19 @@ def test_colab_notebook_runs_from_the_top_and_holds_no_directive(notebook):
             assert ":::" not in cell.source and "`{" not in cell.source and "{cite" not in cell.source, cell.source
 
 
-def test_colab_installs_the_package_and_touches_nothing_that_colab_ships(notebook):
-    install = [line for cell in colab_notebook(notebook[1], "the_wheel", lambda t: None).cells if cell.cell_type == "code"
-               for line in cell.source.splitlines() if "pip install" in line]
-    assert install == ["%pip install -q the_wheel"]
+def test_hidden_checks_stay_out_of_colab_and_hidden_set_up_stays_in():
+    nb = nbformat.reads(book("#| hide\nassert 1 == 1", "#| hide\nsize = 3", "size"), as_version=4)
+    sources = [cell.source for cell in colab_notebook(nb, "install()", lambda t: None).cells]
+    assert len(sources) == 3 and sources[1].endswith("size = 3") and sources[2] == "size"
+
+
+def test_a_colab_notebook_brings_the_course_along_where_no_address_is_known(tmp_path):
+    wheel = tmp_path / "transformer_course-1-py3-none-any.whl"
+    wheel.write_bytes(b"no wheel")
+    known = setup(wheel, "https://ann.github.io/course")
+    assert "transformer-course[notebook] @ https://ann.github.io/course/wheel/transformer_course-1-py3-none-any.whl" in known and "base64" not in known
+    done = subprocess.run([sys.executable, "-c", setup(wheel, None)], capture_output=True, text=True)
+    assert done.returncode == 1 and "The course could not be installed, so nothing below can run." in done.stderr and "PyTorch" not in done.stdout
 
 
 @pytest.mark.parametrize(("environment", "repository", "site"), [
@@ -267,6 +304,7 @@ def test_colab_installs_the_package_and_touches_nothing_that_colab_ships(noteboo
     ({"GITHUB_REPOSITORY": "Ann/course"}, "Ann/course", "https://ann.github.io/course"),
     ({"GITHUB_REPOSITORY": "ann/ann.github.io"}, "ann/ann.github.io", "https://ann.github.io"),
     ({"GITHUB_REPOSITORY": "ann/course", "COURSE_URL": "https://course.example/"}, "ann/course", "https://course.example"),
+    ({"GITHUB_REPOSITORY": "ann/course", "COURSE_URL": ""}, "ann/course", None),
 ])
 def test_address_comes_from_the_environment(environment, repository, site, monkeypatch, tmp_path):
     monkeypatch.setattr(address, "ROOT", tmp_path)                    # no git remote there
@@ -291,7 +329,7 @@ def test_address_comes_from_the_git_remote(remote, expected, monkeypatch):
 @pytest.mark.parametrize("known", [True, False])
 def test_launch_button_is_there_exactly_when_the_address_is_known(known, monkeypatch):
     monkeypatch.setattr(address, "repository", lambda: "ann/course" if known else None)
-    env = type("Env", (), {"found_docs": {"nbs/02_attention"}, "doc2path": lambda self, name: f"{name}.ipynb"})()
+    env = type("Env", (), {"found_docs": {"nbs/02_attention"}, "doc2path": lambda self, name: f"{ROOT}/{name}.ipynb"})()
     pdf, source = {"label": "download-pdf-button"}, {"label": "download-source-button"}
     context = {"pathto": lambda path, _: f"../{path}", "header_buttons": [{"label": "download-buttons", "buttons": [source, pdf]}]}
     header_buttons(type("App", (), {"env": env}), "nbs/02_attention", "page.html", context, None)
@@ -307,9 +345,9 @@ def test_nothing_in_the_project_names_a_published_address():
         assert not any(word in path.read_text() for word in invented), path
 
 
-def test_wheel_holds_the_package_and_its_results(built, tmp_path):
+def test_wheel_holds_the_package_and_its_data(built, tmp_path):
     wheel = next((built / "wheel").glob("*.whl"))
     shutil.unpack_archive(wheel, tmp_path, "zip")
     packed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "transformer_course").rglob("*") if path.is_file()}
-    wanted = {path.relative_to(ROOT).as_posix() for pattern in ("*.py", "gates/*.py", "gates/*.json", "results/*.json", "js/*.*") for path in (ROOT / "transformer_course").glob(pattern)}
-    assert wanted == packed
+    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "transformer_course").rglob("*") if path.suffix in {".py", ".json", ".js", ".css"}}
+    assert packed == kept - {"transformer_course/_modidx.py"}, "nbdev's index is for those who edit notebooks"

@@ -16,11 +16,11 @@ from jupyter_client import BlockingKernelClient
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
-from reader import ROOT
+from builder import ROOT
 
 CELL = """
 import torch
-from transformer_course.live import attention_map, attention_steps
+from transformer_course.interactive import attention_map, attention_steps
 tokens = ["the", "cat", "sat", "on"]
 weights = torch.eye(4).roll(1, 0) * 0.5 + 0.125
 shown = attention_map({"first": weights, "second": weights.T}, tokens, caption="My own weights.")
@@ -173,7 +173,7 @@ def test_new_tensors_go_into_the_figure_on_the_screen(notebook):
     expect(found.locator(".live-cell")).to_have_count(25)
     expect(found.locator("figcaption")).to_have_text("Another size.")
     expect(found.locator(".live-says")).to_have_text("“d” reads “d” with weight 1.000")
-    ask("shown.widget.weights = [[[1]]]")                                     # past Python's checks: the page has its own
+    ask("shown.widget.sentences = [{**shown.widget.sentences[0], 'weights': [[[1]]]}]")   # past Python's checks: the page has its own
     expect(found.get_by_role("alert")).to_contain_text("must be 5 × 5, got 1 rows")
     ask("shown.update(attention_map({'first': weights, 'second': weights.T}, tokens, caption='My own weights.'))")
     expect(found.locator(".live-cell")).to_have_count(16)
@@ -183,12 +183,13 @@ def test_a_slider_in_the_page_changes_numbers_in_python(notebook):
     page, ask = notebook
     found = page.locator("[data-figure=attention_steps]")
     found.scroll_into_view_if_needed()
-    found.locator(".live-cell").nth(1).click()                                # the first vector's second number
+    found.get_by_role("grid", name="vectors").locator(".live-cell").nth(1).click()          # the first vector's second number
     found.locator("input[type=range]").fill("2.5")
     page.wait_for_timeout(500)
     assert ask("", "steps.widget.x[0][1]") == 2.5
-    ask("steps.widget.step = 0")
-    expect(found.locator(".live-panel.live-later")).to_have_count(7)
+    expect(found.locator(".live-panel.live-later")).to_have_count(10)
+    ask("steps.widget.step = 3")
+    expect(found.locator(".live-panel.live-later")).to_have_count(2)
 
 
 def test_the_figure_follows_jupyterlabs_theme(notebook):

@@ -1,0 +1,554 @@
+"""Interactive figures, part by part: what Python accepts and says, and the logic of each JavaScript module against Python's."""
+import itertools
+import json
+import math
+import re
+import subprocess
+import sys
+
+import ipykernel
+import numpy as np
+import pytest
+import torch
+
+from builder import ROOT, figure_scripts
+from transformer_course import interactive, positions
+from transformer_course.attention import attention, attention_weights, causal_mask
+
+TOKENS = ["the", "cat", "sat", "on"]
+WEIGHTS = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.05, 0.05, 0.8, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.3846, 0.6154]])
+LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
+MEASURED = {(): 0.25, ("a",): 0.5, ("b",): 0.375, ("a", "b"): 0.875}
+NAN, INF = float("nan"), float("inf")
+
+
+def one_of_each() -> list[interactive.InteractiveFigure]:
+    "Every figure once, small."
+    vectors = torch.arange(12.0).view(4, 3) / 10 - 0.5
+    projections = [torch.eye(3)[:, :2], torch.ones(3, 2), -torch.eye(3)]
+    return [interactive.attention_map({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, TOKENS, row=1, caption="A map."),
+            interactive.attention_steps(vectors, projections, TOKENS, caption="Steps."),
+            interactive.mask_growth({"all": torch.ones(4, 4).bool(), "past": causal_mask(4)}, TOKENS, shown=2, caption="Masks."),
+            interactive.timeline(8, longest=32, seconds={8: (1e-3, 2e-4)}, caption="Time."),
+            interactive.rope_clocks(*torch.randn(2, 6, generator=torch.manual_seed(0)), at=(9, 4), longest=24, trained=8, caption="Rotary positions."),
+            interactive.next_token({"th": LOGITS, "ca": LOGITS.flip(0)}, TOKENS, top_k=(2,), caption="Next."),
+            interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads.")]
+
+
+def test_every_figure_has_a_function_of_its_name():
+    assert [figure.name for figure in one_of_each()] == list(interactive.FIGURES)
+
+
+# --- what Python refuses, and what it says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: interactive.attention_map(WEIGHTS, TOKENS[:3], caption="c"), ["(4, 4)", "3 tokens"]),
+    (lambda: interactive.attention_map(WEIGHTS[:, :3], TOKENS, caption="c"), ["(4, 3)", "4 tokens"]),
+    (lambda: interactive.attention_map(WEIGHTS, TOKENS, TOKENS[:2], caption="c"), ["(4, 4)", "2 that are read"]),
+    (lambda: interactive.attention_map([], [], caption="c"), ["shape (0,)"]),
+    (lambda: interactive.attention_map({}, [], caption="c"), ["0 heads"]),
+    (lambda: interactive.attention_map([[0.5, NAN], [1, 0]], "ab", caption="c"), ["1 of 4", "nan", "(0, 1)"]),
+    (lambda: interactive.attention_map([[0.5, 1], [INF, 0]], "ab", caption="c"), ["1 of 4", "inf", "(1, 0)"]),
+    (lambda: interactive.attention_map([[0.5, 1], [0.5]], "ab", caption="c"), ["even rows", "list"]),
+    (lambda: interactive.attention_map([["a", "b"], ["c", "d"]], "ab", caption="c"), ["expected numbers"]),
+    (lambda: interactive.attention_map(WEIGHTS * 9 - 4, TOKENS, caption="c"), ["from 0 to 1", "-4", "3.2", "scores"]),
+    (lambda: interactive.attention_map(WEIGHTS * 3, TOKENS, caption="c"), ["from 0 to 1", "0 to 2.4", "scores"]),
+    (lambda: interactive.attention_map(torch.eye(3000), range(3000), caption="c"), ["3,000 tokens", "64"]),
+    (lambda: interactive.attention_map(torch.ones(40, 1, 1), ["a"], caption="c"), ["40 heads", "32"]),
+    (lambda: interactive.attention_map(WEIGHTS[None, None], TOKENS, caption="c"), ["axes", "(1, 4, 4)"]),
+    (lambda: interactive.attention_map(WEIGHTS, TOKENS, row=4, caption="c"), ["row", "0 to 3", "4"]),
+    (lambda: interactive.attention_map(WEIGHTS, TOKENS, caption=" "), ["caption=' '"]),
+    (lambda: interactive.attention_map(WEIGHTS, caption="c"), ["without rows", "(weights, rows)", "Tensor of length 4"]),
+    (lambda: interactive.attention_map({}, caption="c"), ["names of sentences", "length 0"]),
+    (lambda: interactive.attention_map({"one": WEIGHTS}, caption="c"), ["'one'", "(weights, rows)", "Tensor"]),
+    (lambda: interactive.attention_map({"one": (WEIGHTS, TOKENS), "two": (WEIGHTS, TOKENS[:3])}, caption="c"), ["(4, 4)", "3 tokens"]),
+    (lambda: interactive.attention_map({"one": ({"a": WEIGHTS}, TOKENS), "two": ({"b": WEIGHTS}, TOKENS)}, caption="c"), ["'two'", "heads b", "has a"]),
+    (lambda: interactive.attention_map({str(n): (WEIGHTS, TOKENS) for n in range(9)}, caption="c"), ["9 sentences", "8"]),
+    (lambda: interactive.rope_clocks([1, 2, 3], [1, 2, 3], caption="c"), ["query", "3 components", "paired"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2, 3, 4], caption="c"), ["query of 2", "key of 4"]),
+    (lambda: interactive.rope_clocks([1, NAN], [1, 2], caption="c"), ["query", "1 of 2", "nan"]),
+    (lambda: interactive.rope_clocks(torch.ones(64), torch.ones(64), caption="c"), ["64 components", "16"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], at=(0, 64), caption="c"), ["position", "0 to 63", "64"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], at=(0.5, 1), caption="c"), ["position", "whole number", "0.5"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], longest=10**6, caption="c"), ["longest", "4096"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], bases=(0,), caption="c"), ["base=0", "more than 0"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], bases=(), caption="c"), ["bases is empty"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], layout="thirds", caption="c"), ["'thirds'", "half", "interleaved"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], trained=64, caption="c"), ["trained", "1 to 63", "64"]),
+    (lambda: interactive.rope_clocks([1, 2], [1, 2], trained=8, limits=(2, 1), caption="c"), ["limits", "2", "1"]),
+    (lambda: interactive.next_token({"a": LOGITS[:3]}, TOKENS, caption="c"), ["3 logits", "'a'", "4 tokens"]),
+    (lambda: interactive.next_token({"a": [1.0, NAN]}, "ab", caption="c"), ["logits", "1 of 2", "nan"]),
+    (lambda: interactive.next_token({}, TOKENS, caption="c"), ["no contexts", "4 tokens"]),
+    (lambda: interactive.next_token({"a": torch.ones(1000)}, range(1000), caption="c"), ["1,000 tokens", "512"]),
+    (lambda: interactive.next_token({str(n): LOGITS for n in range(9)}, TOKENS, caption="c"), ["9 contexts", "8"]),
+    (lambda: interactive.next_token({"a": LOGITS}, TOKENS, temperature=-1, caption="c"), ["temperature", "0 to 3", "-1"]),
+    (lambda: interactive.next_token({"a": LOGITS}, TOKENS, temperature=NAN, caption="c"), ["temperature", "nan"]),
+    (lambda: interactive.next_token({"a": LOGITS}, TOKENS, top_k=(5,), caption="c"), ["top_k", "1 to 4", "5"]),
+    (lambda: interactive.head_switches([WEIGHTS] * 2, {(): 0.5}, TOKENS, caption="c"), ["1 of 4 subsets", "accuracy", "1"]),
+    (lambda: interactive.head_switches({"a": WEIGHTS}, {(): 0.5, ("b",): 0.5}, TOKENS, caption="c"), ["('b',)", "heads from a"]),
+    (lambda: interactive.head_switches({"a": WEIGHTS}, {(): 0.5, "a": 0.5}, TOKENS, caption="c"), ["'a'", "collection"]),
+    (lambda: interactive.head_switches([WEIGHTS] * 5, {}, TOKENS, caption="c"), ["5 heads", "4"]),
+    (lambda: interactive.head_switches({"a": WEIGHTS}, {(): 0.5, ("a",): NAN}, TOKENS, measure="loss", caption="c"), ["loss", "nan"]),
+    (lambda: interactive.head_switches({"a": WEIGHTS}, {(): 0.5, ("a",): 0.9}, TOKENS, chance=-1, caption="c"), ["accuracy", "-1"]),
+    (lambda: interactive.head_switches({"a": WEIGHTS}, {(): 0.5, ("a",): 0.9}, TOKENS[:2], caption="c"), ["(4, 4)", "2 tokens"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 3), [torch.ones(3, 2)] * 3, "abc", caption="c"), ["2 vectors", "3 tokens"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 3), [torch.ones(4, 2)] * 3, "ab", caption="c"), ["width 3", "query", "(4, 2)"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 3), [torch.ones(3, 2), torch.ones(3, 4), torch.ones(3, 2)], "ab", caption="c"), ["width 2", "width 4"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 3), [torch.ones(3, 2)] * 2, "ab", caption="c"), ["three projections", "got 2"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 9), [torch.ones(9, 2)] * 3, "ab", caption="c"), ["9", "8"]),
+    (lambda: interactive.attention_steps(torch.full((2, 2), NAN), [torch.ones(2, 2)] * 3, "ab", caption="c"), ["4 of 4", "vectors"]),
+    (lambda: interactive.attention_steps([], [[[1]]] * 3, [], caption="c"), ["vectors", "(0,)"]),
+    (lambda: interactive.attention_steps(torch.ones(2, 2), [torch.ones(2, 2)] * 3, "ab", row=-1, caption="c"), ["row", "-1"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(3)}, TOKENS, caption="c"), ["(3, 3)", "4 tokens"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(4) * 2}, TOKENS, caption="c"), ["past", "true and false", "0 to 2"]),
+    (lambda: interactive.mask_growth({}, TOKENS, caption="c"), ["no masks", "4 tokens"]),
+    (lambda: interactive.mask_growth({"past": []}, [], caption="c"), ["shape (0,)"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(1000)}, range(1000), caption="c"), ["1,000 tokens", "24"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(4)}, TOKENS, shown=0, caption="c"), ["shown", "1 to 4", "0"]),
+    (lambda: interactive.timeline(0, caption="c"), ["length", "0"]),
+    (lambda: interactive.timeline(100, longest=64, caption="c"), ["length", "64", "100"]),
+    (lambda: interactive.timeline(longest=10**6, caption="c"), ["longest", "1024"]),
+    (lambda: interactive.timeline(layers=0, caption="c"), ["layers", "0"]),
+    (lambda: interactive.timeline(seconds={8: (1.0, NAN)}, caption="c"), ["8 tokens", "nan"]),
+    (lambda: interactive.timeline(seconds={8: (1.0, -1.0)}, caption="c"), ["two positive times", "-1"]),
+    (lambda: interactive.attention_map(WEIGHTS, TOKENS, row=1.5, caption="c"), ["row", "whole number", "1.5"]),
+    (lambda: interactive.timeline(2.5, caption="c"), ["length", "whole number", "2.5"]),
+    (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
+])
+def test_bad_input_is_refused_and_both_sides_are_named(call, said):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert all(part in str(error.value) for part in said), error.value
+
+
+def test_a_row_may_be_a_number_of_numpy_or_pytorch():
+    for row in (np.int64(2), torch.tensor(2)):
+        assert bundle(interactive.attention_map(WEIGHTS, TOKENS, row=row, caption="c")) is not None
+
+
+@pytest.mark.parametrize("weights", [
+    WEIGHTS, WEIGHTS.double().requires_grad_(), WEIGHTS.to(torch.bfloat16), WEIGHTS.numpy(), WEIGHTS.tolist(), list(WEIGHTS), [WEIGHTS], WEIGHTS[None], {"head": WEIGHTS},
+], ids=["float", "grad", "bfloat16", "array", "lists", "rows", "list of heads", "heads", "mapping"])
+def test_weights_come_in_every_form(weights):
+    shown = interactive.attention_map(weights, TOKENS, caption="c")
+    [sentence] = shown.data["sentences"]
+    assert len(sentence["weights"]) == 1 and sentence["columns"] is None
+    assert np.abs(np.array(sentence["weights"][0]) - 1000 * WEIGHTS.numpy()).max() <= (3 if getattr(weights, "dtype", None) == torch.bfloat16 else 0.5001)
+
+
+def test_tokens_may_be_anything():
+    odd = ["<b>", "", "\n", "\ud800", "𝄞", '"', "a\x00b", 7, None]
+    shown = interactive.attention_map(np.eye(9), odd, caption="c")
+    json.dumps(dict(shown.data)).encode("utf-8")
+    [sentence] = shown.data["sentences"]
+    assert sentence["rows"][3] == "?" and sentence["rows"][7:] == ["7", "None"]
+    shown.to_html(alone=True).encode("utf-8")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_nothing_in_a_token_is_markup(alone):
+    evil = "</script><img src=x onerror=alert(1)><!--"
+    shown = interactive.mask_growth({evil: np.eye(2)}, [evil, "&amp;"], caption=evil)
+    text = shown.to_html(alone=alone)
+    assert "<img" not in text and "<!--" not in text and text.count("</script>") == 1 + alone
+
+
+def test_words_say_the_numbers():
+    said = [figure.words for figure in one_of_each()]
+    assert "Head a: the: the 0.70, cat 0.10, sat 0.10, on 0.10" in said[0] and "on: the 0.00, cat 0.00, sat 0.38, on 0.62" in said[0]
+    assert "past: the 1, cat 2, sat 3, on 4." in said[2] and "all: the 4, cat 4, sat 4, on 4." in said[2]
+    assert "To read 8 tokens: 8 and 1; to write them: 8 and 8." in said[3]
+    assert "To read 8 tokens: 10 and 3; to write them: 24 and 24." in interactive.timeline(8, layers=3, caption="c").words
+    assert "a query and a key of 6 numbers in 3 pairs, which turn by 57.3, 2.66, 0.123 degrees a token" in said[4] and "as at every distance of 5" in said[4]
+    p, q = torch.softmax(LOGITS, 0), torch.softmax(LOGITS.flip(0), 0)
+    entropy = torch.distributions.Categorical(p).entropy().exp()
+    assert f"After “th”: the {p[0]:.2f}, cat {p[1]:.2f}, sat {p[2]:.2f}, on {p[3]:.2f}; perplexity {entropy:.1f}." in said[5] and f"After “ca”: on {q[3]:.2f}" in said[5]
+    assert "The accuracy by the heads that are on. None: 0.25. a: 0.5. b: 0.375. a, b: 0.875. Guessing: 0.25." in said[6] and "Head a: the largest is 0.80, cat reads sat." in said[6]
+
+
+def test_several_sentences_are_told_apart_in_words_and_keep_their_own_tokens():
+    one, two = {"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, {"a": WEIGHTS[:3, :2] / 9, "b": WEIGHTS[:3, 2:] / 9}
+    shown = interactive.attention_map({"large": (one, TOKENS), "small": (two, "xyz", "pq")}, row=2, caption="c")
+    first, second = shown.data["sentences"]
+    assert (first["rows"], first["columns"]) == (TOKENS, None) and (second["rows"], second["columns"]) == (["x", "y", "z"], ["p", "q"])
+    assert shown.data["heads"] == ["a", "b"] and np.shape(second["weights"]) == (2, 3, 2) and shown.chosen["sentence"] == 0
+    assert "“large”. Head a: the: the 0.70" in shown.words and "“small”. Head a: x: p 0.08, q 0.01" in shown.words
+    same = interactive.attention_map({"one": (WEIGHTS, TOKENS, TOKENS)}, caption="c")
+    assert same.data == {**interactive.attention_map({"one": (WEIGHTS, TOKENS)}, caption="c").data}
+
+
+def test_measurements_find_their_subset_in_any_order():
+    for measured in (MEASURED, {frozenset(on): value for on, value in MEASURED.items()}, {tuple(reversed(on)): value for on, value in reversed(MEASURED.items())}):
+        assert interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS}, measured, TOKENS, caption="c").data["measured"] == [0.25, 0.5, 0.375, 0.875]
+    numbered = {(): 0.25, (1,): 0.5, (2,): 0.375, (1, 2): 0.875}
+    assert interactive.head_switches([WEIGHTS, WEIGHTS], numbered, TOKENS, caption="c").data["measured"] == [0.25, 0.5, 0.375, 0.875]
+
+
+def test_draws_are_the_same_each_time_and_follow_the_seed():
+    draws = lambda **seed: interactive.next_token({"a": LOGITS}, TOKENS, caption="c", **seed).data["random"]
+    assert draws() == draws() != draws(seed=1) and len(set(draws())) > 30 and all(0 <= number < 1 for number in draws())
+
+
+def test_a_figure_in_twelve_heads_says_little_of_each():
+    shown = interactive.attention_map(WEIGHTS.expand(12, 4, 4), TOKENS, caption="c")
+    assert shown.words.count("cat reads sat") == 12 and "0.80" in shown.words and len(shown.words) < 1000
+
+
+# --- which stage gets what -------------------------------------------------------------------------------------------------------
+
+
+def bundle(figure):
+    made = figure._repr_mimebundle_()
+    return made if isinstance(made, dict) else made[0]
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.mark.parametrize("figure", one_of_each(), ids=lambda figure: figure.name)
+def test_the_page_gets_data_alone_and_others_get_everything(figure, monkeypatch):
+    monkeypatch.setenv("COURSE_FIGURES", "page")
+    page = bundle(figure)
+    assert set(page) == {"text/plain", "text/html"} and figure.words in page["text/plain"]
+    assert "export default" not in page["text/html"] and f'data-figure="{figure.name}"' in page["text/html"]
+    monkeypatch.setenv("COURSE_FIGURES", "html")
+    alone = bundle(figure)
+    assert "export default" in alone["text/html"] and set(alone) == set(page)
+    assert not re.search(r"""(src|href)\s*=|https?://(?!www\.w3\.org)""", alone["text/html"]), "it asks for something outside"
+    monkeypatch.setenv("COURSE_FIGURES", "widget")
+    both = bundle(figure)
+    assert WIDGET in both and both["text/html"] == alone["text/html"]
+    assert bundle(figure)["text/html"] == bundle(one_of_each()[interactive.FIGURES.index(figure.name)])["text/html"], "the same figure twice, two outputs"
+
+
+def test_the_stage_is_found_without_being_told(monkeypatch):
+    monkeypatch.delenv("COURSE_FIGURES", raising=False)
+    figure = one_of_each()[0]
+    monkeypatch.setitem(sys.modules, "ipykernel", ipykernel)
+    assert WIDGET in bundle(figure)                                             # a kernel and anywidget
+    monkeypatch.setattr(interactive, "find_spec", lambda name: None)
+    assert WIDGET not in bundle(figure) and "export default" in bundle(figure)["text/html"]      # no anywidget
+    monkeypatch.undo()
+    monkeypatch.delenv("COURSE_FIGURES", raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", ipykernel)
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    assert WIDGET not in bundle(figure) and "export default" in bundle(figure)["text/html"]      # Colab
+    monkeypatch.setenv("COURSE_FIGURES", "paper")
+    with pytest.raises(ValueError, match="page, html or widget, got 'paper'"):
+        bundle(figure)
+
+
+def test_the_package_imports_no_widgets():
+    code = "import sys; from transformer_course import interactive; interactive.timeline(caption='c'); print(sorted({'anywidget', 'ipywidgets', 'traitlets', 'IPython', 'matplotlib', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_widget_holds_the_state_and_takes_new_data():
+    figure, other = one_of_each()[0], interactive.attention_map(WEIGHTS.flip(0), TOKENS, caption="Another.")
+    assert figure.widget is figure.widget and figure.widget.row == 1 and figure.widget.caption == "A map."
+    heard = []
+    figure.widget.observe(lambda change: heard.append(change.new), "row")
+    figure.widget.row = 3
+    figure.update(other)
+    assert heard == [3] and figure.widget.sentences == other.data["sentences"] and figure.widget.heads == ["1"] and figure.widget.caption == "Another."
+    assert figure.widget.row == 3, "what the reader chose stays"
+    with pytest.raises(ValueError, match="attention_map can't show the data of timeline"):
+        figure.update(one_of_each()[3])
+
+
+def test_pages_get_the_scripts_of_their_figures_and_no_others(tmp_path):
+    figure_scripts.write_scripts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"figures.css", "host.js", *(f"{name}.js" for name in interactive.FIGURES)}
+    body = "".join(figure.to_html(alone=False) for figure in one_of_each()[:2] * 2)
+    assert figure_scripts.shown(body) == ["attention_map", "attention_steps"]
+    assert figure_scripts.shown("a page about <code>data-figure</code>") == []
+
+
+# --- the modules' own logic, in a browser, one module at a time --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def js(browser):
+    "`js('timeline', 'm.steps(…)')`: the value of an expression in which `m` is the module, imported from a blob."
+    context = browser.new_context()
+    page = context.new_page()
+
+    def run(name, expression, **given):
+        source = interactive.module(name) if name in interactive.FIGURES else (ROOT / "transformer_course/js" / f"{name}.js").read_text()
+        return page.evaluate("""async ([source, expression, given]) => {
+            const m = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
+            try { return new Function("m", "given", `return (${expression})`)(m, given); } catch (error) { return `${error.name}: ${error.message}`; }
+        }""", [source, expression, given])
+
+    yield run
+    context.close()
+
+
+@pytest.mark.parametrize("name", interactive.FIGURES)
+def test_a_module_keeps_anywidgets_contract(js, name):
+    assert js(name, "typeof m.default.render") == "function"
+    assert not re.search(r"^import\b", interactive.module(name), re.M) and "innerHTML" not in interactive.module(name) and "http://" not in interactive.module(name).replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize(("expression", "value"), [
+    ("m.fixed(-0.004, 2)", "0.00"), ("m.fixed(-1.25, 1)", "−1.3"), ("m.fixed(-0.5, 0)", "−1"), ("m.fixed(2, 3)", "2.000"), ("m.fixed(-10, 0)", "−10"),
+    ("m.visible('')", "(empty)"), ("m.visible(' the')", "·the"), ("m.visible('a b  ')", "a b··"), ("m.visible('\\n')", "\\n"), ("m.visible('<b>')", "<b>"),
+    ("m.total([1, 2.5])", 3.5), ("m.largest([1, -3, 2])", 3), ("m.largest([0, 0])", 1), ("m.largest([])", 1),
+    ("m.plural(1, 'step')", "1 step"), ("m.plural(1200, 'step')", "1,200 steps"), ("m.clamp(7, 0, 3)", 3), ("m.clamp(-1, 0, 3)", 0),
+    ("m.move([1, 1], {key: 'ArrowUp'}, 3, 4)", [0, 1]), ("m.move([0, 1], {key: 'ArrowUp'}, 3, 4)", [0, 1]), ("m.move([1, 3], {key: 'ArrowRight'}, 3, 4)", [1, 3]),
+    ("m.move([1, 1], {key: 'ArrowLeft'}, 3, 4)", [1, 0]), ("m.move([1, 1], {key: 'ArrowDown'}, 3, 4)", [2, 1]), ("m.move([1, 1], {key: 'Home'}, 3, 4)", [1, 0]),
+    ("m.move([1, 1], {key: 'End'}, 3, 4)", [1, 3]), ("m.move([1, 1], {key: 'End', ctrlKey: true}, 3, 4)", [2, 3]), ("m.move([1, 1], {key: 'Home', metaKey: true}, 3, 4)", [0, 0]),
+    ("m.move([1, 1], {key: 'Tab'}, 3, 4)", None), ("m.expect('w', [[1, 2]], 1, 2) ?? 'fits'", "fits"),
+    ("m.expect('w', [[1, 2]], 2, 2)", "RangeError: w must be 2 × 2, got 1 rows"), ("m.expect('w', [[1, 2], [1]], 2, 2)", "RangeError: w must be 2 × 2, got 2 rows, one of 1 numbers"),
+    ("m.expect('w', [[1, NaN]], 1, 2)", "RangeError: w must be numbers, got NaN"), ("m.expect('w', null, 1, 2)", "RangeError: w must be 1 × 2, got no rows"),
+])
+def test_library(js, expression, value):
+    assert js("lib", expression) == value
+
+
+def test_host_keeps_the_models_contract(js):
+    said = js("host", """(() => { const one = new m.Model({a: 1}), heard = [], f = () => heard.push(one.get("a"));
+        one.on("change:a", f); one.set("a", 2); one.set("a", 2); one.set("b", 1); one.off("change:a", f); one.set("a", 3); one.save_changes();
+        return [heard, one.get("a"), one.get("b")]; })()""")
+    assert said == [[2], 3, 1]
+
+
+def test_attention_map_finds_the_strongest(js):
+    row = [100, 300, 300, 0, 299]
+    assert js("attention_map", "m.strongest(given.row, 3)", row=row) == [1, 2, 4] and js("attention_map", "m.weight(385)") == "0.385"
+
+
+@pytest.mark.parametrize(("row", "to", "there"), [(1, "abc", 1), (1, "xab", 2), (1, "xyz", 1), (2, "x", 0), (0, "bbba", 3), (1, "bxx", 0), (2, "xyczc", 2)])
+def test_attention_map_follows_a_token_into_another_sentence(js, row, to, there):
+    assert js("attention_map", "m.follow(given.row, [...'abc'], [...given.to])", row=row, to=to) == there
+
+
+def random_attention(seed):
+    generator = torch.Generator().manual_seed(seed)
+    t, d, k, v = (torch.randint(1, 8, (4,), generator=generator) + 1).tolist()
+    return [torch.randn(size, generator=generator, dtype=torch.float64) for size in ((t, d), (d, k), (d, k), (d, v))]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_attention_steps_computes_what_the_package_computes(js, seed):
+    x, *projections = random_attention(seed)
+    all_ = js("attention_steps", "m.trace(given.x, given.projections)", x=x.tolist(), projections=[p.tolist() for p in projections])
+    q, k, v = (x @ matrix for matrix in projections)
+    scores = q @ k.mT
+    matrices = {f"{role} matrix": matrix for role, matrix in zip(("query", "key", "value"), projections)}
+    expected = {"vectors": x, **matrices, "queries": q, "keys": k, "values": v, "scores": scores, "scaled": scores / math.sqrt(q.shape[1]),
+                "weights": attention_weights(q, k), "outputs": attention(q, k, v)}
+    assert all_.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(torch.tensor(all_[name], dtype=torch.float64), value, rtol=1e-12, atol=1e-12)
+
+
+def test_attention_steps_does_not_overflow(js):
+    assert js("attention_steps", "m.softmax([1e4, 0, 1e4])") == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_explanation_ends_in_the_number_of_its_cell(js, seed):
+    x, *projections = random_attention(seed)
+    tokens = [f"t{n}" for n in range(len(x))]
+    explained = js("attention_steps", """(() => { const all = m.trace(given.x, given.projections);
+        return Object.entries(all).flatMap(([panel, rows]) => rows.flatMap((row, i) => row.map((value, j) =>
+            [panel, i, j, m.short(value), m.explain(panel, i, j, all, given.tokens)]))); })()""",
+        x=x.tolist(), projections=[p.tolist() for p in projections], tokens=tokens)
+    assert {panel for panel, *_ in explained} == {"vectors", "query matrix", "key matrix", "value matrix", "queries", "keys", "values", "scores", "scaled", "weights", "outputs"}
+    for panel, i, j, value, made in explained:
+        assert made["sum"].endswith(value) and made["says"].endswith("."), (panel, made)
+        sources = {name for name, *_ in made["uses"]}
+        assert sources == {"queries": {"vectors", "query matrix"}, "keys": {"vectors", "key matrix"}, "values": {"vectors", "value matrix"}, "scores": {"queries", "keys"},
+                           "scaled": {"scores"}, "weights": {"scaled"}, "outputs": {"weights", "values"}}.get(panel, set()), (panel, i, j)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_cells_that_an_explanation_marks_make_the_number(js, seed):
+    "A product is the sum over its pairs of marked cells: the first half from the left factor, the second from the right one."
+    x, *projections = random_attention(seed)
+    marked = js("attention_steps", """(() => { const all = m.trace(given.x, given.projections);
+        return ["queries", "keys", "values", "scores", "outputs"].flatMap((panel) => all[panel].flatMap((row, i) => row.map((value, j) =>
+            [value, m.explain(panel, i, j, all, given.tokens).uses.map(([name, a, b]) => all[name][a][b])]))); })()""",
+        x=x.tolist(), projections=[p.tolist() for p in projections], tokens=[f"t{n}" for n in range(len(x))])
+    assert len(marked) > 20
+    for value, cells in marked:
+        left, right = np.split(np.array(cells), 2)
+        assert left @ right == pytest.approx(value, abs=1e-12)
+
+
+def test_a_step_shows_what_it_reads_and_what_it_makes(js):
+    shown = js("attention_steps", "m.STEPS.map((_, step) => [0, 1, 2].map((role) => m.parts(step, role)))")
+    assert len(shown) == 6 and shown[0][0] == ["vectors"]
+    assert shown[1] == [["vectors", "query matrix", "queries"], ["vectors", "key matrix", "keys"], ["vectors", "value matrix", "values"]]
+    assert [step[0][-1] for step in shown] == ["vectors", "queries", "scores", "scaled", "weights", "outputs"]
+
+
+def test_written_arithmetic_is_right_as_far_as_it_shows(js):
+    assert js("attention_steps", "m.written([0.5, -2], [1, -1.25])") == "0.50 × 1.00 + (−2.00) × (−1.25) = 3.00"
+    assert js("attention_steps", "m.short(-12.34)") == "−12.3" and js("attention_steps", "m.short(9.996)") == "10.0"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mask_growth_counts(js, seed):
+    t = 7
+    mask = torch.rand(t, t, generator=torch.Generator().manual_seed(seed)) < 0.5
+    bits = ["".join(str(int(bit)) for bit in row) for row in mask]
+    for n in range(1, t + 1):
+        one = js("mask_growth", "m.growth(given.bits, given.n)", bits=bits, n=n)
+        assert one == {"pairs": int(mask[:n, :n].sum()), "added": int(mask[:n, :n].sum() - mask[:n - 1, :n - 1].sum()), "changed": int(mask[:n - 1, n - 1].sum())}
+
+
+@pytest.mark.parametrize(("mask", "n", "said"), [
+    (np.ones((4, 4)), 3, "“sat” brings 5 new pairs. Every earlier row changes too."), (np.tri(4), 3, "“sat” brings 3 new pairs. No earlier row changes."),
+    (np.tri(4), 1, "“the” brings 1 new pair."), (np.eye(4) + np.eye(4, k=1), 3, "“sat” brings 2 new pairs. 1 of the 2 earlier rows changes too."),
+])
+def test_mask_growth_tells_the_news(js, mask, n, said):
+    assert js("mask_growth", "m.news(given.mask, given.tokens, given.n)", mask=["".join(str(int(bit)) for bit in row) for row in mask], tokens=TOKENS, n=n) == said
+
+
+def waits(kind: str, writing: bool, layers: int, length: int) -> dict:
+    "The step of each (layer, token) from the things that it waits for, one after the other: the definition."
+    step = {}
+    for token, layer in itertools.product(range(length), range(layers)):
+        before = [step[layer - 1, token]] if layer else []
+        if kind == "RNN" and token:
+            before.append(step[layer, token - 1])
+        if writing and token and not layer:
+            before.append(step[layers - 1, token - 1])             # the token itself is written by the last layer
+        if kind == "transformer" and layer:
+            seen = range(token + 1) if writing else range(length)
+            before += [step.get((layer - 1, other), 0) for other in seen]
+        step[layer, token] = 1 + max(before, default=0)
+    return step
+
+
+@pytest.mark.parametrize(("kind", "writing", "layers", "length"), [*itertools.product(["RNN", "transformer"], [False, True], [1, 3], [1, 5])])
+def test_timeline_counts_the_longest_chain(js, kind, writing, layers, length):
+    if kind == "transformer" and not writing:                        # all tokens at once: by layer, not by token
+        expected = {(layer, token): layer + 1 for layer in range(layers) for token in range(length)}
+    else:
+        expected = waits(kind, writing, layers, length)
+    for (layer, token), step in expected.items():
+        assert js("timeline", "m.done(given.kind, given.writing, given.layer, given.token, given.layers)", kind=kind, writing=writing, layer=layer, token=token, layers=layers) == step
+    assert js("timeline", "m.steps(given.kind, given.writing, given.length, given.layers)", kind=kind, writing=writing, length=length, layers=layers) == max(expected.values())
+
+
+@pytest.mark.parametrize(("expression", "value"), [
+    ("m.pairs(false, 9)", 81), ("m.pairs(true, 9)", 45), ("m.time(0.0003)", "300 µs"), ("m.time(0.0451)", "45 ms"), ("m.time(2)", "2 s"), ("m.time(1234)", "1,200 s"),
+    ("m.nearest([[8, 1, 2], [64, 3, 4]], 40)", [64, 3, 4]), ("m.nearest([], 40)", None),
+    ("m.pace(512, true)", {"wait": 1200, "stride": 64}), ("m.pace(8, false)", {"wait": 700, "stride": 1}), ("m.pace(1024, false)", {"wait": 40, "stride": 7}),
+])
+def test_timeline_helpers(js, expression, value):
+    assert js("timeline", expression) == value
+
+
+ROPE_ANGLES = getattr(positions, "rope_angles", None) or positions.angles
+
+
+def turned(vector, position, base, layout):
+    "The pairs of a vector at a position, as complex numbers, by the angles of chapter 4."
+    pairs = vector.view(2, -1).T if layout == "half" else vector.view(-1, 2)
+    angles = ROPE_ANGLES(torch.tensor([position], dtype=torch.float64), vector.numel(), base)[0]
+    return torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angles), angles)
+
+
+@pytest.mark.parametrize(("seed", "layout", "base"), [*itertools.product(range(3), ["half", "interleaved"], [10_000.0, 500_000.0])])
+def test_rope_clocks_turns_and_adds_as_the_package_does(js, seed, layout, base):
+    generator = torch.Generator().manual_seed(seed)
+    width = 2 * int(torch.randint(1, 9, (1,), generator=generator))
+    query, key = (torch.randn(2, width, generator=generator, dtype=torch.float64) * 10).round() / 10
+    data = interactive.rope_clocks(query, key, bases=(base, 7.0), longest=1000, layout=layout, caption="c").data
+    for m, n in ((0, 0), (12, 7), (3, 999), (640, 600)):
+        q, k = (turned(vector, at, base, layout) for vector, at in ((query, m), (key, n)))
+        hands = js("rope_clocks", "given.data.query.map((pair, i) => m.turn(pair, given.at * given.data.speeds[0][0][i]))", data=data, at=m)
+        torch.testing.assert_close(torch.tensor(hands, dtype=torch.float64), torch.view_as_real(q), rtol=0, atol=2e-5)
+        added = js("rope_clocks", "m.contributions(given.data.query, given.data.key, given.data.speeds[0][0], given.m, given.n)", data=data, m=m, n=n)
+        torch.testing.assert_close(torch.tensor(added, dtype=torch.float64), (q * k.conj()).real, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("shift", [1, 10, 500])
+def test_rope_clocks_keeps_the_score_when_both_move(js, shift):
+    data = one_of_each()[4].data
+    score = lambda m, n: js("rope_clocks", "m.contributions(given.d.query, given.d.key, given.d.speeds[0][0], given.m, given.n)", d=data, m=m, n=n)
+    assert score(9 + shift, 4 + shift) == pytest.approx(score(9, 4), abs=1e-9) and score(9 + shift, 4) != pytest.approx(score(9, 4), abs=1e-3)
+
+
+def test_four_ways_of_stretching():
+    "By their definitions: all pairs slower; the slowest pair slower and the fastest as it was; those with few turns slower."
+    vector, width, trained, factor = torch.ones(8), 8, 32, 8
+    data = interactive.rope_clocks(vector, vector, longest=factor * trained, trained=trained, bases=(10_000,), caption="c").data
+    assert data["ways"] == ["none", "interpolation", "NTK-aware base", "by parts"]
+    none, interpolation, ntk, parts = (torch.tensor(way[0], dtype=torch.float64) for way in data["speeds"])
+    torch.testing.assert_close(none, ROPE_ANGLES(torch.ones(1, dtype=torch.float64), width)[0], rtol=1e-8, atol=0)
+    torch.testing.assert_close(interpolation * factor, none, rtol=1e-8, atol=0)
+    assert ntk[0] == none[0] and ntk[-1] * factor == pytest.approx(none[-1].item(), rel=1e-8)
+    torch.testing.assert_close(ntk, ROPE_ANGLES(torch.ones(1, dtype=torch.float64), width, 10_000 * factor ** (width / (width - 2)))[0], rtol=1e-8, atol=0)
+    turns = trained * none / (2 * math.pi)
+    assert turns[0] > 2 and 0.5 < turns[1] < 2 and turns[2] < 0.5
+    kept = (turns[1] - 0.5) / 1.5
+    torch.testing.assert_close(parts, none * torch.stack([torch.ones(()), kept + (1 - kept) / factor, *[torch.tensor(1 / factor)] * 2]), rtol=1e-6, atol=0)
+    assert interactive.rope_clocks(vector, vector, caption="c").data["ways"] == ["none"]
+
+
+@pytest.mark.parametrize(("distance", "speeds", "fresh"), [(8, [1, 0.1], [False, False]), (9, [1, 0.1], [False, True]), (-9, [1, 0.1], [False, True]), (64, [1 / 8, 0.1 / 8], [False, False])])
+def test_rope_clocks_knows_angles_that_training_has_not_shown(js, distance, speeds, fresh):
+    assert js("rope_clocks", "m.unseen(given.speeds, [1, 0.1], 8, given.distance)", speeds=speeds, distance=distance) == fresh
+    assert js("rope_clocks", "m.unseen(given.speeds, [1, 0.1], null, given.distance)", speeds=speeds, distance=distance) == [False, False]
+
+
+@pytest.mark.parametrize(("expression", "value"), [
+    ("m.degrees(1)", "57.3°"), ("m.degrees(0.001)", "0.0573°"), ("m.degrees(0)", "0°"),
+    ("m.arc(0.5, Math.PI / 2, 1)", "M 0.878 -0.479 A 1 1 0 0 0 -0.479 -0.878"), ("m.arc(0.5, -4, 1)", "M 0.878 -0.479 A 1 1 0 1 1 -0.936 -0.351"),
+    ("m.arc(1, 7, 1).match(/A/g).length", 2),
+])
+def test_rope_clocks_helpers(js, expression, value):
+    assert js("rope_clocks", expression) == value
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1, 3])
+@pytest.mark.parametrize("keep", [1, 3, 9])
+def test_next_token_computes_what_pytorch_computes(js, temperature, keep):
+    logits = torch.randn(9, generator=torch.manual_seed(0), dtype=torch.float64) * 3
+    shown = js("next_token", """(() => { const places = m.order(given.logits), shares = m.probabilities(places.map((i) => given.logits[i]), given.t, given.k);
+        return [places, shares, m.perplexity(shares)]; })()""", logits=logits.tolist(), t=temperature, k=keep)
+    best = logits.topk(keep)
+    expected = torch.zeros(9, dtype=torch.float64).scatter(0, best.indices, torch.softmax(best.values / temperature, 0))
+    assert shown[0] == logits.argsort(descending=True).tolist()
+    torch.testing.assert_close(torch.tensor(shown[1], dtype=torch.float64), expected[shown[0]], rtol=0, atol=1e-12)
+    assert shown[2] == pytest.approx(torch.distributions.Categorical(expected).entropy().exp().item(), rel=1e-6)
+
+
+def test_next_token_at_temperature_0_is_greedy_and_does_not_overflow(js):
+    assert js("next_token", "m.probabilities([5, 5, 1], 0)") == [1, 0, 0] and js("next_token", "m.order([1, 5, 5])") == [1, 2, 0]
+    assert js("next_token", "m.probabilities([1e4, 0], 0.1)") == [1, 0] and js("next_token", "m.perplexity([0.25, 0.25, 0.25, 0.25, 0])") == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("number", "place"), [(0, 0), (0.499, 0), (0.5, 1), (0.749, 1), (0.75, 3), (0.9999999, 3)])
+def test_next_token_draws_where_the_number_falls(js, number, place):
+    assert js("next_token", "m.pick([0.5, 0.25, 0, 0.25, 0], given.number)", number=number) == place
+    assert js("next_token", "m.pick([0.3, 0.3, 0.3999999, 0], 0.99999999)") == 2, "rounding never draws what has no probability"
+
+
+def test_next_token_draws_as_often_as_the_probabilities_say(js):
+    logits = LOGITS.double()
+    drawn = js("next_token", "Array.from({length: 1000}, (_, i) => m.pick(m.probabilities(given.logits, 1), (i + 0.5) / 1000))", logits=logits.tolist())
+    assert np.bincount(drawn, minlength=4) == pytest.approx(1000 * torch.softmax(logits, 0).numpy(), abs=1)
+
+
+@pytest.mark.parametrize(("expression", "value"), [
+    ("m.subset([true, false, true])", 5), ("m.subset([false])", 0), ("m.listed([])", "none"), ("m.listed(['a'])", "a"), ("m.listed(['a', 'b', 'c'])", "a, b and c"),
+])
+def test_head_switches_helpers(js, expression, value):
+    assert js("head_switches", expression) == value
+
+
+def test_the_page_finds_each_measurement_that_python_gave(js):
+    heads = ["w", "x", "y", "z"]
+    measured = {on: i / 20 for i, on in enumerate(on for size in range(5) for on in itertools.combinations(heads, size))}
+    given = interactive.head_switches(dict.fromkeys(heads, WEIGHTS), measured, TOKENS, caption="c").data["measured"]
+    assert len(measured) == len(given) == 16
+    for on, value in measured.items():
+        assert given[js("head_switches", "m.subset(given.on)", on=[head in on for head in heads])] == value

@@ -1,0 +1,941 @@
+"""Interactive figures in the built site: pointer, finger, keyboard, print, screen readers, broken states; no kernel and no network."""
+import ast
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from test_interactive import TOKENS, WEIGHTS, one_of_each
+from test_site import PHONE, luminance
+
+from builder import BUILD, ROOT, SITE, notebooks, run_notebooks
+from builder import name as notebook_name
+from builder.directives import split
+from transformer_course import interactive
+from transformer_course.records import recorded
+
+APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
+
+
+def called(path: Path) -> list[str]:
+    "The figures that a notebook shows: the calls that end its cells."
+    names = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        marks, source = split(cell.source) if cell.cell_type == "code" else ({}, "")
+        body = [] if {"hide", "eval"} & set(marks) or source.startswith("%") else ast.parse(source).body
+        if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
+            function = body[-1].value.func
+            names.append(getattr(function, "id", getattr(function, "attr", None)))
+    return [one for one in names if one in interactive.FIGURES]
+
+
+HELD = {f"nbs/{notebook_name(path)}.html": held for path in notebooks() if (held := called(path))}           # figures by page
+
+
+@pytest.fixture
+def appendix(visit):
+    "The page with every figure; afterwards nothing may have gone wrong on it."
+    opened = []
+
+    def open_page(**options):
+        opened.append(visit(APPENDIX, **options))
+        return opened[-1].page
+
+    yield open_page
+    assert [trouble for one in opened for trouble in one.trouble] == []
+
+
+def figure(page, name: str):
+    found = page.locator(f"[data-figure={name}]")
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def state(found, key: str):
+    return found.evaluate("(root, key) => root.model.get(key)", key)
+
+
+def cell(found, i: int, j: int, panel: int = 0):
+    return found.locator(".live-grid").nth(panel).locator("[role=row]").nth(i + 1).locator(".live-cell").nth(j)
+
+
+def chip(found, group: str, n: int):
+    return found.get_by_role("radiogroup", name=group).locator(".live-chip").nth(n)
+
+
+# --- every figure of every page ------------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_with_figures_are_found():
+    assert sorted(HELD[APPENDIX]) == sorted(interactive.FIGURES), "the page for contributors shows each of them once"
+    assert CHAPTER in HELD
+
+
+@pytest.mark.parametrize("path", HELD)
+def test_every_figure_is_there_with_its_words(visit, path):
+    one = visit(path)
+    roots = one.page.locator("[data-figure]").all()
+    assert Counter(root.get_attribute("data-figure") for root in roots) >= Counter(HELD[path])
+    for root in roots:
+        expect(root).to_have_attribute("data-ready", "")
+        assert root.locator(".live-message").count() == 0 and root.locator(".live-body > *").count() >= 3
+        assert root.locator("figcaption").inner_text().strip().endswith((".", "?"))
+        assert len(root.locator(".live-words").text_content()) > 80 and re.search(r"\d", root.locator(".live-words").text_content())
+    assert one.trouble == []
+
+
+def test_a_page_without_figures_loads_none_of_their_code(visit):
+    loaded = "performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => name.includes('/figures/'))"
+    assert visit("nbs/tools/figures.html").page.evaluate(loaded) == []
+    names = {re.search(r"figures/(\w+)\.", url)[1] for url in visit(APPENDIX).page.evaluate(loaded)}
+    assert names == {"host", "figures", *interactive.FIGURES}
+
+
+def packed(text: str) -> int:
+    return len(gzip.compress(text.encode()))
+
+
+@pytest.mark.parametrize("path", HELD)
+def test_a_figure_adds_less_than_20_kilobytes(built, path):
+    "Data, module, host and style sheet together, compressed one by one as a server would."
+    shared = sum(packed((built / f"_static/figures/{name}").read_text()) for name in ("host.js", "figures.css"))
+    found = list(re.finditer(r'<figure class="live" data-figure="(\w+)">.*?</figure>', (built / path).read_text(), re.S))
+    assert len(found) >= len(HELD[path]) > 0
+    for one in found:
+        weight = shared + packed((built / f"_static/figures/{one[1]}.js").read_text()) + packed(one[0])
+        assert weight < 20_000, f"{one[1]}: {weight:,} bytes"
+
+
+@pytest.mark.parametrize("one", one_of_each(), ids=lambda one: one.name)
+def test_a_module_with_host_and_style_leaves_room_for_data(one):
+    weight = packed(interactive.host()) + packed(interactive.style()) + packed(interactive.module(one.name)) + packed(one.to_html(alone=False))
+    assert weight < 16_500, f"{weight:,} bytes"
+
+
+def test_what_was_measured_is_within_the_bounds():
+    measured = recorded("figures").result
+    assert set(measured["figures"]) == set(interactive.FIGURES) and measured["page without figures"]["figure files"] == 0
+    assert all(row["bytes"] < 20_000 and row["seconds"] < 0.3 for row in measured["figures"].values()), measured
+
+
+@pytest.mark.parametrize("path", HELD)
+def test_outputs_hold_data_and_no_code(built, path):
+    text = (built / path).read_text()
+    assert "export default" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.S) and "application/vnd.jupyter" not in text
+    held = re.findall(r'data-figure="\w+"><script type="application/json">(.*?)</script>', text)
+    assert len(held) >= len(HELD[path]) > 0 and all(json.loads(data) for data in held)
+
+
+def test_figures_open_from_a_disk(visit, built):
+    one = visit(APPENDIX, at=built.as_uri())
+    expect(one.page.locator("[data-figure][data-ready]")).to_have_count(len(interactive.FIGURES))
+    assert one.trouble == []
+
+
+def test_without_javascript_the_words_are_read(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/{APPENDIX}")
+    every = page.locator(".live-words").all()
+    assert len(every) == len(interactive.FIGURES)
+    for words in every:
+        assert words.is_visible() and words.bounding_box()["height"] > 20
+    context.close()
+
+
+def test_the_words_are_for_screen_readers_where_the_figure_is_drawn(appendix):
+    words = appendix().locator(".live-words").first
+    assert words.bounding_box()["width"] <= 1 and words.evaluate("(node) => getComputedStyle(node).display") != "none"
+
+
+STATES = {
+    "attention_map": [{"sentence": 1, "head": 1, "row": 3}, {"sentence": 0, "head": 2, "row": 0, "column": 4}],
+    "attention_steps": [{"step": 1, "role": 2, "row": 2, "column": 1}, {"step": 3}, {"step": 5}],
+    "mask_growth": [{"shown": 6, "row": 1}, {"shown": 1}],
+    "timeline": [{"writing": True, "step": 5, "length": 40}, {"length": 512, "step": 1}],
+    "rope_clocks": [{"m": 120, "n": 3, "base": 1}, {"way": 1, "m": 20}, {"way": 3}],
+    "next_token": [{"temperature": 0, "draws": 3, "context": 1}, {"temperature": 3, "draws": 40, "keep": 2}],
+    "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
+}
+
+
+def put(found, state: dict):
+    found.evaluate("(root, state) => Object.entries(state).forEach(([key, value]) => root.model.set(key, value))", state)
+
+
+@pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"color_scheme": "light", **PHONE}, {"color_scheme": "dark", **PHONE}], ids=["light", "dark", "light phone", "dark phone"])
+def test_axe_finds_nothing_in_any_state(visit, options):
+    page = visit(APPENDIX, **options).page
+    axe = lambda context: [(v["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for v in Axe().run(page, context=context).response["violations"] for node in v["nodes"]]
+    assert page.locator("figure.live").count() == len(interactive.FIGURES) and axe("figure.live") == []
+    page.evaluate("document.querySelectorAll('.live-table').forEach((node) => { node.open = true; })")
+    assert STATES.keys() == set(interactive.FIGURES)
+    for turn in range(max(map(len, STATES.values()))):
+        for name, states in STATES.items():
+            put(page.locator(f"[data-figure={name}]"), states[min(turn, len(states) - 1)])
+        page.wait_for_timeout(400)
+        assert axe("figure.live") == []
+
+
+@pytest.mark.parametrize("name", interactive.FIGURES)
+def test_what_a_finger_can_press_is_big_enough(appendix, name):
+    found = figure(appendix(**PHONE), name)
+    for state in [{}, *STATES[name]]:
+        put(found, state)
+        targets = [target for target in found.locator(".live-button, .live-chip, input[type=range], summary").all() if target.is_visible()]
+        assert len(targets) >= 3
+        for target in targets:
+            box = target.bounding_box()
+            assert box["height"] >= 44 and box["width"] >= 44, (box, target.evaluate("(node) => node.outerHTML.slice(0, 80)"))
+
+
+@pytest.mark.parametrize("name", interactive.FIGURES)
+def test_no_state_is_wider_than_a_phone_or_has_letters_below_9_pixels(appendix, name):
+    page = appendix(**PHONE)
+    found = figure(page, name)
+    for state in [{}, *STATES[name]]:
+        put(found, state)
+        page.wait_for_timeout(50)
+        edge = found.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
+        wide = found.evaluate("""(root, edge) => [...root.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && !node.closest(".live-scroll, svg") && node.getBoundingClientRect().right > edge).map((node) => node.outerHTML.slice(0, 90))""", edge)
+        assert wide == [] and page.evaluate("document.documentElement.scrollWidth") <= 390
+        letters = found.evaluate("""(root) => [...root.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+            .map((node) => [parseFloat(getComputedStyle(node).fontSize) * (node.ownerSVGElement ? node.ownerSVGElement.getScreenCTM().a : 1), node.outerHTML.slice(0, 90)])""")
+        assert len(letters) > 10 and min(letters)[0] >= 9, min(letters)
+
+
+def test_figures_follow_the_readers_theme_at_once(appendix):
+    page = appendix(color_scheme="light")
+    found = figure(page, "attention_map")
+    colours = lambda: [luminance(page, f"[data-figure=attention_map] {node}", name) for node, name in ((".live-title", "color"), (".live-bar", "backgroundColor"))]
+    light = colours()
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(400)
+    dark = colours()
+    assert light[0] < 0.3 and dark[0] > 0.6 and dark[1] > light[1] + 0.1
+    expect(found).to_have_attribute("data-ready", "")
+
+
+def test_nothing_glides_for_those_who_asked_for_less_motion(appendix):
+    moving = "() => [...document.querySelectorAll('.live *')].filter((node) => parseFloat(getComputedStyle(node).transitionDuration) > 0).length"
+    assert appendix().evaluate(moving) > 0
+    assert appendix(reduced_motion="reduce").evaluate(moving) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_print_is_dark_ink_on_white_and_complete(appendix, scheme):
+    page = appendix(color_scheme=scheme)
+    page.emulate_media(media="print", color_scheme=scheme)
+    page.wait_for_timeout(300)
+    for name in interactive.FIGURES:
+        assert luminance(page, f"[data-figure={name}]", "backgroundColor") > 0.97 and luminance(page, f"[data-figure={name}] figcaption", "color") < 0.4
+        controls = figure(page, name).locator(".live-button, input[type=range], summary").all()
+        assert controls and all(not control.is_visible() for control in controls)
+    numbers = figure(page, "attention_steps").locator(".live-cell > span")
+    assert numbers.count() > 70 and all(number.is_visible() for number in numbers.all()), "every step is on paper, whichever was on the screen"
+    assert luminance(page, "[data-figure=attention_map] .live-bar", "backgroundColor") < 0.45, "the colours of paper, whatever the screen's theme"
+    read, dim = page.evaluate("""() => { const read = [...document.querySelectorAll(".live *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+        .filter((node) => !node.closest(".live-words, .live-corner, .live-dark, .live-long, script"));
+        return [read.length, read.filter((node) => { const pen = new OffscreenCanvas(1, 1).getContext("2d");
+            pen.fillStyle = getComputedStyle(node)[node.ownerSVGElement ? "fill" : "color"]; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data.slice(0, 3)].reduce((a, b) => a + b) > 330; })
+        .map((node) => node.outerHTML.slice(0, 100))]; }""")
+    assert read > 200 and dim == []
+
+
+# --- each figure, moved ----------------------------------------------------------------------------------------------------------------
+
+
+def weights(found) -> list:
+    "The weights of each head of the sentence that is shown."
+    return state(found, "sentences")[state(found, "sentence")]["weights"]
+
+
+def test_attention_map_with_the_pointer(appendix):
+    found = figure(appendix(), "attention_map")
+    shown, says = weights(found), found.locator(".live-says")
+    cell(found, 3, 4).hover()
+    expect(says).to_have_text(f"“on” reads “the” with weight {shown[0][3][4] / 1000:.3f}")
+    expect(found.locator(".live-title")).to_have_text("What “on” reads most")
+    found.locator(".live-row-name").nth(5).hover()                                        # a row's name: what that token reads most
+    j = int(np.argmax(shown[0][5]))
+    expect(says).to_have_text(f"“mat” reads “{found.locator('.live-column-name').nth(j).inner_text()}” with weight {shown[0][5][j] / 1000:.3f}")
+    found.locator("figcaption").hover()                                                   # the pointer has gone: back to what was chosen
+    expect(found.locator(".live-title")).to_have_text("What “cat” reads most")
+    cell(found, 3, 4).click()
+    found.locator("figcaption").hover()
+    expect(says).to_contain_text("“on” reads “the”")
+    assert (state(found, "row"), state(found, "column")) == (3, 4)
+    chip(found, "Reader", 2).hover()
+    expect(found.locator(".live-title")).to_have_text("What “sat” reads most")
+
+
+def test_attention_map_other_head(appendix):
+    found = figure(appendix(), "attention_map")
+    assert found.get_by_role("radiogroup", name="Head").locator(".live-chip").all_inner_texts() == ["random", "one back", "itself"]
+    chip(found, "Head", 1).click()
+    chip(found, "Reader", 4).click()
+    shown = weights(found)
+    expect(found.locator(".live-amount")).to_have_text(f"{shown[1][4][3] / 1000:.3f}")
+    assert shown[1][4][3] > 900, "the head that looks one token back"
+    assert float(found.locator(".live-bar-name + .live-track + .live-number").first.inner_text()) == max(shown[1][4]) / 1000
+    assert found.locator(".live-bar").evaluate_all("(bars) => bars.map((bar) => parseFloat(bar.style.inlineSize))") == pytest.approx([weight / 10 for weight in sorted(shown[1][4], reverse=True)])
+
+
+def test_attention_map_other_sentence(appendix):
+    page = appendix()
+    found = figure(page, "attention_map")
+    thumbs = lambda: found.locator(".live-thumb > span").evaluate_all("(inks) => inks.map((ink) => ink.style.maskImage)")
+    chip(found, "Head", 2).click()
+    chip(found, "Reader", 5).click()                                                       # mat
+    before = thumbs()
+    assert len(set(before)) == 3 and all("data:image/png" in image for image in before)
+    found.locator("figcaption").hover()
+    found.get_by_role("radiogroup", name="Sentence").locator("input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    expect(found.locator(".live-title")).to_have_text("What “mat” reads most")              # the same token, at another place
+    assert [state(found, key) for key in ("sentence", "row", "column", "head")] == [1, 6, None, 2]
+    expect(found.locator(".live-row-name")).to_have_text(["the", "dog", "sat", "on", "a", "big", "mat"])
+    expect(found.locator(".live-says")).to_have_text(f"“mat” reads “mat” with weight {weights(found)[2][6][6] / 1000:.3f}")
+    assert not set(thumbs()) & set(before) and page.evaluate("document.activeElement.type") == "radio"
+    cell(found, 1, 4).click()
+    assert (state(found, "row"), state(found, "column")) == (1, 4)
+    chip(found, "Sentence", 0).click()                                                      # dog is not in that one
+    expect(found.locator(".live-title")).to_have_text("What “cat” reads most")
+    expect(found.locator(".live-row-name")).to_have_count(6)
+    assert state(found, "column") is None, "another sentence, and so what is read most"
+
+
+def test_arrow_keys_in_a_map_do_not_scroll_the_page(appendix):
+    page = appendix()
+    found = figure(page, "attention_map")
+    cell(found, 1, 1).click()
+    cell(found, 1, 1).focus()
+    before = page.evaluate("scrollY")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)                                                             # scrolling is smooth
+    assert page.evaluate("scrollY") == before and state(found, "row") == 2
+
+
+def test_attention_map_with_the_keyboard(appendix):
+    page = appendix()
+    found = figure(page, "attention_map")
+    found.locator("input[type=radio]:checked").first.focus()                              # sentences
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")                                                     # heads
+    assert state(found, "head") == 1
+    page.keyboard.press("Tab")                                                            # words
+    page.keyboard.press("ArrowRight")
+    assert state(found, "row") == 2
+    page.keyboard.press("Tab")                                                            # the map: one stop
+    for key in ("ArrowDown", "ArrowDown", "ArrowLeft", "Home", "ArrowRight"):
+        page.keyboard.press(key)
+    assert (state(found, "row"), state(found, "column")) == (4, 1)
+    focused = page.evaluate("[document.activeElement.getAttribute('role'), document.activeElement.getAttribute('aria-label'), document.activeElement.matches(':focus-visible')]")
+    assert focused == ["gridcell", f"{weights(found)[1][4][1] / 1000:.3f}", True]
+    expect(found.locator(".live-says")).to_have_attribute("aria-live", "off")               # the cell speaks for itself
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+def test_attention_map_with_a_finger(appendix):
+    found = figure(appendix(**PHONE), "attention_map")
+    cell(found, 5, 2).tap()
+    expect(found.locator(".live-says")).to_contain_text("“mat” reads “sat”")
+    chip(found, "Reader", 0).tap()
+    expect(found.locator(".live-title")).to_have_text("What “the” reads most")
+    assert state(found, "row") == 0
+
+
+def test_attention_map_follows_a_finger_that_slides(appendix):
+    page = appendix(**PHONE)
+    found = figure(page, "attention_map")
+    start, end = cell(found, 1, 0).bounding_box(), cell(found, 1, 4).bounding_box()
+    touch = page.context.new_cdp_session(page)
+    at = lambda box: [{"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}]
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": at(start)})
+    for share in (0.3, 0.6, 1):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": at({**start, "x": start["x"] + share * (end["x"] - start["x"])})})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert (state(found, "row"), state(found, "column")) == (1, 4)
+
+
+def test_attention_map_as_a_table(appendix):
+    found = figure(appendix(), "attention_map")
+    found.locator("summary").click()
+    rows = found.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    shown = [[float(text) for text in row.locator("td").all_inner_texts()] for row in rows.all()]
+    assert shown == [[weight / 1000 for weight in row] for row in weights(found)[0]]
+    chip(found, "Head", 1).click()
+    assert float(rows.nth(2).locator("td").nth(1).inner_text()) > 0.9
+
+
+PANELS = ["query matrix", "key matrix", "value matrix", "vectors", "queries", "keys", "values", "scores", "scaled", "weights", "outputs"]
+PARTS = [["vectors"], ["query matrix", "vectors", "queries"], ["queries", "keys", "scores"], ["scores", "scaled"], ["scaled", "weights"], ["values", "weights", "outputs"]]
+
+
+def two_digits(number: float) -> str:
+    return re.sub(r"^−(?=[0.]+$)", "", f"{number:.2f}".replace("-", "−"))
+
+
+def in_steps(found, panel: str, i: int, j: int):
+    return cell(found, i, j, panel=PANELS.index(panel))
+
+
+def test_attention_steps_step_by_step(appendix):
+    found = figure(appendix(), "attention_steps")
+    empty = lambda: found.locator(".live-panel.live-later").evaluate_all("(panels) => panels.map((panel) => panel.querySelector('.live-panel-name').firstChild.data)")
+    expect(found.locator(".live-box .live-title")).to_have_text("Step 1 of 6: vectors, “be”, number 1")
+    assert empty() == [panel for panel in PANELS if panel != "vectors"]
+    assert in_steps(found, "weights", 0, 0).get_attribute("aria-label") == "not computed yet"
+    assert in_steps(found, "vectors", 0, 0).locator("span").is_visible() and not in_steps(found, "query matrix", 0, 0).locator("span").is_visible()
+    for expected in (["scores", "scaled", "weights", "outputs"], ["scaled", "weights", "outputs"], ["weights", "outputs"], ["outputs"], []):
+        found.get_by_role("button", name="One step on").click()
+        assert empty() == expected
+    found.get_by_role("button", name="Back to the start").click()
+    assert len(empty()) == 10
+    chip(found, "Step", 2).click()
+    expect(found.locator(".live-box .live-title")).to_have_text("Step 3 of 6: scores, “be” with “to”")
+    x, projections = (torch.tensor(state(found, key), dtype=torch.float64) for key in ("x", "projections"))
+    score = (x[1] @ projections[0]) @ (x[0] @ projections[1])
+    assert found.locator(".live-sum").inner_text().endswith(f"= {two_digits(score)}")
+    assert found.locator(".live-used").count() == 4                                        # a query and a key of two numbers
+
+
+def test_attention_steps_shows_the_matrices_where_they_are_used(appendix):
+    found = figure(appendix(), "attention_steps")
+    chip(found, "Step", 1).click()
+    projections = state(found, "projections")
+    for n in range(3):
+        shown = found.locator(".live-grid").nth(n).locator(".live-cell > span").all_inner_texts()
+        assert shown == [two_digits(number) for row in projections[n] for number in row]
+    in_steps(found, "values", 2, 1).click()                                                 # a click asks for another role
+    expect(found.locator(".live-box .live-title")).to_have_text("Step 2 of 6: values, “or”, number 2")
+    assert state(found, "role") == 2 and found.locator(".live-used").count() == 8           # a row of four numbers, a column of four
+    x, value = torch.tensor(state(found, "x"))[2], torch.tensor(projections[2])[:, 1]
+    assert found.locator(".live-sum").inner_text().endswith(f"= {two_digits(x @ value)}") and found.locator(".live-sum").inner_text().count("×") == 4
+    in_steps(found, "key matrix", 1, 0).hover()
+    expect(found.locator(".live-says")).to_contain_text("learned")
+
+
+def test_attention_steps_on_a_phone_keeps_steps_matrices_and_explanation_together(appendix):
+    page = appendix(**PHONE)
+    found = figure(page, "attention_steps")
+    for n, parts in enumerate(PARTS):
+        chip(found, "Step", n).tap()
+        visible = [panel for panel, whole in zip(PANELS, found.locator(".live-panel").all(), strict=True) if whole.is_visible()]
+        assert visible == [panel for panel in PANELS if panel in parts]
+        top, bottom = chip(found, "Step", 0).bounding_box(), found.locator(".live-box").bounding_box()
+        assert bottom["y"] + bottom["height"] - top["y"] < 660, n
+        assert found.locator(".live-sum").is_visible() and page.evaluate("document.documentElement.scrollWidth") <= 390
+    chip(found, "Step", 1).tap()
+    chip(found, "Role", 2).tap()
+    visible = [panel for panel, whole in zip(PANELS, found.locator(".live-panel").all(), strict=True) if whole.is_visible()]
+    assert visible == ["value matrix", "vectors", "values"]
+    expect(found.locator(".live-box .live-title")).to_have_text("Step 2 of 6: values, “be”, number 1")
+    over, left, made = (found.locator(".live-grid").nth(PANELS.index(panel)).bounding_box() for panel in ("value matrix", "vectors", "values"))
+    assert abs(over["x"] - made["x"]) < 1 and abs(left["y"] - made["y"]) < 1, "the product stands under one factor and beside the other"
+    chip(found, "Step", 2).tap()
+    assert not found.get_by_role("radiogroup", name="Role").is_visible()
+
+
+def test_attention_steps_explains_the_cell_under_the_pointer_or_the_focus(appendix):
+    page = appendix()
+    found = figure(page, "attention_steps")
+    chip(found, "Step", 5).click()
+    in_steps(found, "weights", 2, 1).hover()
+    expect(found.locator(".live-box .live-title")).to_have_text("Step 5 of 6: weights, “or” with “be”")
+    by_pointer = found.locator(".live-sum").inner_text()
+    found.locator("figcaption").hover()
+    expect(found.locator(".live-box .live-title")).to_contain_text("outputs")
+    in_steps(found, "weights", 1, 1).click()
+    page.keyboard.press("ArrowDown")
+    expect(found.locator(".live-sum")).to_have_text(by_pointer)
+    chip(found, "Step", 1).click()
+    in_steps(found, "outputs", 0, 0).hover()                                               # not computed yet
+    expect(found.locator(".live-box .live-title")).to_contain_text("Step 2 of 6")
+
+
+def test_attention_steps_changes_a_number_and_puts_it_back(appendix):
+    found = figure(appendix(), "attention_steps")
+    chip(found, "Step", 5).click()
+    outputs = lambda: [one.inner_text() for one in found.locator(".live-grid").nth(10).locator(".live-cell").all()]
+    before = outputs()
+    in_steps(found, "vectors", 2, 3).click()
+    expect(found.locator(".live-slider")).to_contain_text("Change number 4 of “or”")
+    found.locator("input[type=range]").fill("-2.5")
+    assert state(found, "x")[2][3] == -2.5
+    x, projections = (torch.tensor(state(found, key), dtype=torch.float64) for key in ("x", "projections"))
+    q, k, v = (x @ matrix for matrix in projections)
+    expected = torch.softmax(q @ k.T / 2**0.5, -1) @ v
+    assert outputs() == [two_digits(number) for number in expected.flatten().tolist()] != before
+    found.get_by_role("button", name="Put back").click()
+    assert outputs() == before
+
+
+def test_attention_steps_plays_and_stops_at_the_end(appendix):
+    page = appendix()
+    page.clock.install()
+    found = figure(page, "attention_steps")
+    page.clock.run_for(20_000)
+    assert state(found, "step") == 0                                                       # nothing moves until somebody asks
+    chip(found, "Step", 5).click()
+    found.get_by_role("button", name="Play").click()
+    assert state(found, "step") == 0                                                       # at the end, so from the start
+    page.clock.run_for(2_600)
+    assert state(found, "step") == 1
+    found.get_by_role("button", name="Pause").click()
+    page.clock.run_for(20_000)
+    assert state(found, "step") == 1
+    found.get_by_role("button", name="Play").click()
+    page.clock.run_for(60_000)
+    assert state(found, "step") == 5 and found.get_by_role("button", name="Play").count() == 1
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_mask_growth_generates(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "mask_growth")
+    press = found.get_by_role("button", name="Generate")
+    written = lambda: found.locator(".live-word:not(.live-later)").all_inner_texts()
+    pairs = lambda: [int(re.search(r"(\d+) pairs? in all", text)[1]) for text in found.locator(".live-news").all_inner_texts()]
+    assert written() == ["the", "cat", "sat", "on"] and pairs() == [10, 7]
+    for n in (5, 6):
+        if way == "pointer":
+            press.click()
+        elif way == "finger":
+            press.tap()
+        else:
+            press.focus()
+            page.keyboard.press("Enter")
+        assert len(written()) == n and pairs() == [n * (n + 1) // 2, 2 * n - 1]
+        assert found.locator(".live-grid").first.locator(".live-cell.live-new").count() == n
+    expect(found.locator(".live-says")).to_have_text("Of 6 tokens, “mat” may read: the past 6, a window of two 2.")
+    found.get_by_role("button", name="Start again").click()
+    assert written() == ["the"] and found.get_by_role("button", name="Take one back").is_disabled()
+
+
+def test_mask_growth_says_who_reads_what(appendix):
+    page = appendix()
+    found = figure(page, "mask_growth")
+    cell(found, 2, 0, panel=1).hover()
+    expect(found.locator(".live-says")).to_have_text("Of 4 tokens, “sat” may read: the past 3, a window of two 2.")
+    cell(found, 1, 1).click()
+    page.keyboard.press("ArrowUp")
+    expect(found.locator(".live-says")).to_have_text("Of 4 tokens, “the” may read: the past 1, a window of two 1.")
+    assert cell(found, 0, 3).get_attribute("aria-label") == "may not read" and cell(found, 5, 0).get_attribute("aria-label") == "not written yet"
+
+
+def test_no_word_of_mask_growth_depends_on_where_a_panel_stands(appendix):
+    found = figure(appendix(), "mask_growth")
+    for n in range(1, 7):
+        put(found, {"shown": n})
+        said = found.inner_text() + found.locator(".live-words").text_content() + " ".join(found.locator("[aria-label]").evaluate_all("(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"))
+        assert len(said) > 300 and not re.search(r"\b(left|right|above|below|beside|side by side|upper|lower)\b", said, re.I)
+
+
+def test_timeline_slides_and_plays(appendix):
+    page = appendix()
+    page.clock.install()
+    found = figure(page, "timeline")
+    lanes, length = found.locator(".live-news"), found.locator("input[type=range]")
+    beats = lambda: [[lane.locator(f".live-{kind}").count() for kind in ("done", "beats")] for lane in found.locator(".live-lane").all()]
+    length.fill("40")
+    assert beats() == [[0, 1], [0, 40]]
+    assert lanes.all_inner_texts() == ["Step 1 of 40: each waits for the one before.", "Done after 1 step."]
+    assert found.locator(".live-lane .live-beat").count() == 80 and "1,600 pairs" in found.locator(".live-says").inner_text()
+    length.focus()
+    page.keyboard.press("ArrowRight")
+    assert state(found, "length") == 41
+    page.clock.run_for(10_000)
+    assert state(found, "step") == 1
+    found.get_by_role("button", name="Play").click()
+    page.clock.run_for(60_000)
+    assert lanes.all_inner_texts() == ["Done after 41 steps.", "Done after 1 step."]
+    assert beats() == [[40, 1], [41, 0]]
+    chip(found, "Both models", 1).click()
+    found.get_by_role("button", name="One step on").click()
+    assert lanes.all_inner_texts() == ["Step 2 of 41: each waits for the one before."] * 2
+    assert "A step is not a second" in found.locator(".live-says").inner_text() and "Measured for 32 tokens" in found.locator(".live-says").inner_text()
+    length.fill("512")
+    found.locator("summary").click()
+    assert found.locator("tbody tr").last.locator("td").all_inner_texts() == ["512", "512", "131,328"]
+
+
+def test_timeline_stops_when_it_is_out_of_sight(appendix):
+    page = appendix()
+    found = figure(page, "timeline")
+    found.locator("input[type=range]").fill("512")
+    found.get_by_role("button", name="Play").click()
+    expect(found.get_by_role("button", name="Pause")).to_be_visible()
+    page.evaluate("scrollTo(0, 0)")
+    expect(found.get_by_role("button", name="Play")).to_have_count(1)
+    reached = state(found, "step")
+    page.wait_for_timeout(400)
+    assert 1 <= state(found, "step") == reached < 512
+
+
+def test_timeline_is_calm_for_those_who_asked(appendix):
+    page = appendix(reduced_motion="reduce")
+    page.clock.install()
+    found = figure(page, "timeline")
+    found.locator("input[type=range]").fill("80")
+    found.get_by_role("button", name="Play").click()
+    page.clock.run_for(1_000)
+    assert state(found, "step") == 1
+    page.clock.run_for(300)
+    assert state(found, "step") == 11
+
+
+@pytest.mark.parametrize("way", ["keyboard", "slider"])
+def test_rope_clocks_keeps_the_score_while_both_move(appendix, way):
+    page = appendix()
+    found = figure(page, "rope_clocks")
+    title, hands = found.locator(".live-title"), lambda role: found.locator(f"line.live-as-{role}").evaluate_all("(lines) => lines.map((line) => [line.x2.baseVal.value, line.y2.baseVal.value])")
+    m, n, both = found.locator("input[type=range]").all()
+    score = re.search(r"score (.+)", title.inner_text())[1]
+    expect(title).to_have_text(f"Query at 12, key at 7: distance 5, score {score}")
+    before = [np.array(hands(role)) for role in ("query", "key")]
+    if way == "keyboard":
+        both.focus()
+        for _ in range(9):
+            page.keyboard.press("ArrowRight")
+    else:
+        both.fill("16")
+    expect(title).to_have_text(f"Query at 21, key at 16: distance 5, score {score}")
+    expect(found.locator(".live-says")).to_contain_text(f"the score stays {score}.")
+    for role, old in zip(("query", "key"), before):
+        new, speeds = np.array(hands(role)), state(found, "speeds")[0][0]
+        complex_ = [np.array([x, -y]) @ [1, 1j] for side in (old, new) for x, y in side]
+        turned = np.angle(np.array(complex_[len(old):]) / complex_[:len(old)])
+        assert turned == pytest.approx(np.angle(np.exp(9j * np.array(speeds))), abs=1e-5), "every hand turns by its own speed"
+    m.fill("30")
+    assert score not in title.inner_text() and "Only the distance counts" in found.locator(".live-says").inner_text()
+    assert both.get_attribute("aria-valuetext") == "t − s = 14" and both.get_attribute("max") == str(127 - 14)
+    n.fill("60")
+    expect(title).to_contain_text("distance −30")
+    both.fill("97")
+    assert (state(found, "m"), state(found, "n")) == (97, 127)
+
+
+def test_rope_clocks_writes_the_sum_that_it_shows(appendix):
+    found = figure(appendix(), "rope_clocks")
+    for m, n, base in ((0, 0, 0), (100, 3, 0), (17, 90, 1)):
+        put(found, {"m": m, "n": n, "base": base})
+        query, key = (np.array(state(found, name)) @ [1, 1j] for name in ("query", "key"))
+        parts = (query * key.conj() * np.exp(1j * (m - n) * np.array(state(found, "speeds")[0][base]))).real
+        adds = [float(text.replace("−", "-")) for text in found.locator(".live-clock-card strong").all_inner_texts()]
+        assert adds == pytest.approx(parts, abs=0.0051)
+        written, result = found.locator(".live-sum").inner_text().replace("−", "-").replace("- ", "-").replace("+ ", "").split(" = ")
+        assert [float(part) for part in written.split()] == pytest.approx(parts, abs=0.0051) and float(result) == pytest.approx(parts.sum(), abs=0.0051)
+        assert found.locator(".live-title").inner_text().endswith(f"score {parts.sum():.2f}".replace("-", "−"))
+    found.locator("summary").click()
+    assert found.locator("tbody tr").count() == 4 and found.locator("tbody td").first.inner_text() == "1 and 5"
+
+
+def test_rope_clocks_shows_what_stretching_does_beyond_training(appendix):
+    found = figure(appendix(), "rope_clocks")
+    fresh = lambda: [bool(card.locator(".live-mark").inner_text()) for card in found.locator(".live-clock-card").all()]
+    put(found, {"m": 30, "n": 0})
+    assert fresh() == [False] * 4
+    expect(found.locator(".live-says")).to_contain_text("Training showed distances below 32. No pair stands at a new angle.")
+    put(found, {"m": 100})
+    assert fresh() == [False, True, True, True]                                             # the fastest went round in training
+    expect(found.locator(".live-says")).to_contain_text("Here 3 pairs of 4 stand at an angle that is new")
+    dots = []
+    assert found.get_by_role("radiogroup", name="Stretched").locator(".live-chip").all_inner_texts() == ["none", "interpolation", "NTK-aware base", "by parts"]
+    for way, new in enumerate((3, 0, None, None)):
+        chip(found, "Stretched", way).click()
+        assert new is None or sum(fresh()) == new
+        dots.append((found.locator("polyline").get_attribute("points"), found.locator(".live-dot").get_attribute("style")))
+    assert len(set(dots)) == 4 and sum(fresh()) < 3
+
+
+def test_next_token_turns_logits_into_probabilities(appendix):
+    page = appendix()
+    found = figure(page, "next_token")
+    logits = torch.tensor(state(found, "logits"), dtype=torch.float64)
+    shares = lambda: [float(line.locator(".live-number").nth(1).inner_text().replace("<", "")) for line in found.locator("ol li").all()]
+
+    def expected(context, temperature, keep=None):
+        p = torch.softmax(logits[context].sort(descending=True).values[:keep] / temperature, 0)
+        p = torch.cat([p, torch.zeros(len(logits[0]) - len(p))])
+        return [*(100 * p[:8]).tolist(), 100 * p[8:].sum().item()], torch.distributions.Categorical(p).entropy().exp().item()
+
+    def check(*asked):
+        percent, perplexity = expected(*asked)
+        assert shares() == pytest.approx(percent, abs=0.0501) and f"Perplexity {perplexity:.1f}:" in found.locator(".live-says").first.inner_text()
+        bars = found.locator(".live-bar").evaluate_all("(bars) => bars.map((bar) => parseFloat(bar.style.inlineSize))")
+        assert bars == pytest.approx(percent, abs=1e-4)
+
+    check(0, 1)
+    slider = found.locator("input[type=range]")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert state(found, "temperature") == 0.9
+    check(0, 0.9)
+    slider.fill("3")
+    check(0, 3)
+    chip(found, "Context", 2).click()
+    check(2, 3)
+    chip(found, "Top-k", 2).click()
+    check(2, 3, 5)
+    expect(found.locator(".live-says").first).to_contain_text("All but the 5 most probable tokens are left out.")
+    slider.fill("0")
+    assert shares() == [100, *[0] * 8] and "the largest logit takes everything" in found.locator(".live-says").first.inner_text()
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_next_token_draws_the_same_numbers_again(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "next_token")
+    random, tokens = state(found, "random"), state(found, "tokens")
+    p = torch.softmax(torch.tensor(state(found, "logits")[0], dtype=torch.float64), 0)
+    places = p.argsort(descending=True, stable=True)
+    visible = lambda token: token.replace(" ", "·").replace("\n", "\\n")
+    expected = [visible(tokens[places[int((p[places].cumsum(0) > number).nonzero()[0])]]) for number in random]
+    drawn = lambda: found.locator(".live-drawn .live-word").all_inner_texts()
+    one = found.get_by_role("button", name="Draw a token")
+    for n in range(1, 4):
+        if way == "pointer":
+            one.click()
+        elif way == "finger":
+            one.tap()
+        else:
+            one.focus()
+            page.keyboard.press("Enter")
+        assert drawn() == expected[:n]
+    expect(found.locator(".live-says").nth(1)).to_have_text(f"Draw 3: the random number {random[2]:.3f} falls on “{expected[2]}”.")
+    assert found.locator(".live-text").inner_text() == state(found, "contexts")[0] + expected[2]
+    box, needle = found.locator(".live-strip").bounding_box(), found.locator(".live-needle").bounding_box()
+    assert (needle["x"] + needle["width"] / 2 - box["x"]) / box["width"] == pytest.approx(random[2], abs=0.01)
+    page.wait_for_timeout(300)
+    piece = found.locator(".live-strip > .live-at").bounding_box()
+    assert piece["x"] - 2 <= needle["x"] + needle["width"] / 2 <= piece["x"] + piece["width"] + 2, "the number falls into the piece of what was drawn"
+    for _ in range(4):
+        found.get_by_role("button", name="Draw 10").click(force=True)
+    assert drawn() == expected and len(expected) == 40 and one.is_disabled()
+    counts = [int(line.locator(".live-number").nth(2).inner_text() or 0) for line in found.locator("ol li").all()]
+    assert sum(counts) == 40 and counts[0] == expected.count(visible(tokens[places[0]]))
+    found.locator("input[type=range]").fill("0")
+    assert set(drawn()) == {expected[0]} if expected[0] == visible(tokens[places[0]]) else len(set(drawn())) == 1
+    found.get_by_role("button", name="Start again").click()
+    assert drawn() == [] and one.is_enabled()
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_head_switches_shows_what_was_measured(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "head_switches")
+    heads, measured, amount, says = state(found, "heads"), state(found, "measured"), found.locator(".live-amount"), found.locator(".live-says")
+    expect(amount).to_have_text(f"{measured[15]:.3f}")
+    expect(says).to_contain_text("All heads are on")
+    bits = 15
+    for h in (1, 3, 0, 1, 2):
+        control, old = found.get_by_role("switch", name=heads[h]), measured[bits]
+        if way == "keyboard":
+            control.focus()
+            page.keyboard.press("Space")
+        elif way == "finger":
+            control.tap()
+        else:
+            control.click()
+        bits ^= 2**h
+        on = bool(bits & 2**h)
+        assert control.is_checked() is on and state(found, "on") == [bool(bits & 2**k) for k in range(4)]
+        expect(amount).to_have_text(f"{measured[bits]:.3f}")
+        expect(says).to_contain_text(f"Switching {heads[h]} {'on' if on else 'off'} changed it by {measured[bits] - old:+.3f}.".replace("-", "−"))
+        assert found.locator(".live-head.live-off").count() == 4 - bits.bit_count()
+        bar = found.locator(".live-gauge .live-bar").evaluate("(bar) => parseFloat(bar.style.inlineSize)")
+        assert bar == pytest.approx(100 * measured[bits] / max(measured), abs=0.01)
+    found.get_by_role("button", name="All off").click(force=True)
+    expect(says).to_have_text(f"No head is on: accuracy {measured[0]:.3f}. ")
+    found.get_by_role("button", name="All on").click(force=True)
+    expect(amount).to_have_text(f"{measured[15]:.3f}")
+    found.locator("summary").click()
+    rows = [row.all_inner_texts() for row in (line.locator("th, td") for line in found.locator("tbody tr").all())]
+    assert len(rows) == 16 and [float(value) for _, value in rows] == pytest.approx(measured, abs=0.0006) and rows[3][0] == f"{heads[0]} and {heads[1]}"
+
+
+# --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(browser):
+    "A function that shows HTML in an empty page without a network; what goes wrong on it is kept in `page.errors`."
+    contexts = []
+
+    def show(html: str, **options):
+        context = browser.new_context(**({"viewport": {"width": 900, "height": 900}, "offline": True} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: message.type in ("error", "warning") and page.errors.append(message.text))
+        page.set_content(html)
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("one", one_of_each(), ids=lambda one: one.name)
+def test_a_frame_without_an_origin_is_enough_as_in_colab(alone, one):
+    html = f"<body>{one.to_html(alone=True)}</body>".replace("&", "&amp;").replace('"', "&quot;")
+    page = alone(f'<iframe sandbox="allow-scripts" srcdoc="{html}" width="800" height="800"></iframe>')
+    frame = page.frame_locator("iframe")
+    expect(frame.locator(f"[data-figure={one.name}]")).to_have_attribute("data-ready", "")
+    assert frame.locator(".live-message").count() == 0 and page.errors == []
+    if one.name == "attention_map":
+        cell(frame.locator("figure.live"), 1, 2).hover()
+        expect(frame.locator(".live-says")).to_have_text("“cat” reads “sat” with weight 0.800")
+
+
+def test_outputs_of_one_notebook_do_not_share_what_was_chosen(alone):
+    one, two = interactive.attention_map(WEIGHTS, TOKENS, caption="One."), interactive.attention_map(WEIGHTS, TOKENS, caption="One.")
+    page = alone(one.to_html(alone=True) + two.to_html(alone=True) + interactive.timeline(caption="Time.").to_html(alone=True))
+    expect(page.locator("[data-ready]")).to_have_count(3)
+    first, second = page.locator("[data-figure=attention_map]").all()
+    cell(first, 3, 3).click()
+    assert (state(first, "row"), state(second, "row")) == (3, 0) and first.locator(".live-body").count() == 1 and page.errors == []
+
+
+@pytest.mark.parametrize(("host", "dark"), [
+    ("<html data-theme=dark>", True), ("<html data-theme=light>", False), ("<html theme=dark>", True), ('<html><body data-jp-theme-light="false">', True),
+    ('<html><body data-jp-theme-light="true">', False), ('<html><body class="vscode-dark">', True), ('<html><body class="vscode-light">', False), ("<html>", None),
+])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_hosts_theme_wins_over_the_systems(alone, host, dark, scheme):
+    page = alone(f"{host}{interactive.timeline(caption='c').to_html(alone=True)}", color_scheme=scheme)
+    blue = page.evaluate("getComputedStyle(document.querySelector('.live')).getPropertyValue('--lv-blue')").strip()
+    assert (blue == "#4f8ff0") == (scheme == "dark" if dark is None else dark)
+
+
+def broken(name: str, **changes) -> interactive.InteractiveFigure:
+    good = next(one for one in one_of_each() if one.name == name)
+    return interactive.InteractiveFigure(name, {**good.data, **{k: v for k, v in changes.items() if k in good.data}}, {**good.chosen, **{k: v for k, v in changes.items() if k in good.chosen}}, "c", "w")
+
+
+MANY = [str(n) for n in range(3000)]
+
+
+def sentence(**changes) -> list[dict]:
+    return [{"name": "", "rows": TOKENS, "columns": None, "weights": [[[1] * 4] * 4] * 2, **changes}]
+
+
+@pytest.mark.parametrize(("one", "said"), [
+    (broken("attention_map", sentences=sentence(weights=[[[1, 2], [3]], [[1]]])), "must be 4 × 4"), (broken("attention_map", sentences=sentence(rows=[])), "no tokens"), (broken("attention_map", sentences=[]), "no sentences"),
+    (broken("attention_map", sentences=sentence(weights=[[[None] * 4] * 4] * 2)), "must be numbers, got null"), (broken("attention_map", sentences=sentence(rows=MANY)), "3,000 × 3,000 cells are too many"),
+    (broken("attention_map", heads=["a"]), "2 matrices of weights for 1 heads"), (broken("attention_map", sentences=sentence(name="x", weights=[[["NaN"] * 4] * 4] * 2)), "the weights of “a” in “x” must be numbers, got NaN"),
+    (broken("attention_steps", tokens=[]), "no tokens"), (broken("attention_steps", x=[[1, 2]]), "the vectors must be 4 × 2, got 1 rows"),
+    (broken("attention_steps", projections=[[[1]], [[1]], [[1]]]), "the query projection must be 3 × 1"), (broken("attention_steps", tokens=MANY), "3000 tokens"),
+    (broken("mask_growth", masks=[["1", "11"], []]), "must be 4 × 4 zeros and ones, got 2 rows"), (broken("mask_growth", tokens=[]), "no tokens"),
+    (broken("mask_growth", tokens=MANY), "3,000 tokens are too many"), (broken("mask_growth", masks=[["1111", "11x1", "1111", "1111"]] * 2), "one is “11x1”"),
+    (broken("timeline", longest=10**7), "1 and 1,024, got 10000000"), (broken("timeline", layers=0), "layers"), (broken("timeline", seconds=[[8, None, 1]]), "a length and two times"),
+    (broken("rope_clocks", query=[]), "0 pairs can't be drawn"), (broken("rope_clocks", key=[[1, 2]]), "the key must be 3 × 2, got 1 rows"), (broken("rope_clocks", longest=10**6), "2 and 4,096, got 1000000"),
+    (broken("rope_clocks", speeds=[[[1, None, 1]] * 2] * 4), "the speeds of “none” must be numbers, got null"), (broken("rope_clocks", ways=["none"]), "4 tables of speeds for 1 ways"), (broken("rope_clocks", trained=-1), "at least 1, got -1"),
+    (broken("next_token", tokens=[]), "no contexts or no tokens"), (broken("next_token", logits=[[1, 2]]), "the logits must be 2 × 4, got 1 rows"), (broken("next_token", tokens=MANY), "3,000 tokens are too many"),
+    (broken("next_token", random=[0.5, 1]), "the random numbers must lie from 0 to 1"), (broken("next_token", keeps=[0]), "from 1, got 0"),
+    (broken("head_switches", measured=[0, 1]), "2 heads have 4 subsets, got 2 measurements"), (broken("head_switches", measured=[0, 1, None, 1]), "must be numbers, got null"), (broken("head_switches", heads=[]), "0 heads"),
+    (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
+])
+def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
+    page = alone(one.to_html(alone=True))
+    message = page.get_by_role("alert")
+    expect(message).to_contain_text("This figure can't be drawn")
+    expect(message).to_contain_text(said)
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("chosen", [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
+                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}])
+@pytest.mark.parametrize("name", interactive.FIGURES)
+def test_a_choice_out_of_range_is_brought_back(alone, name, chosen):
+    page = alone(broken(name, **chosen).to_html(alone=True))
+    expect(page.locator("[data-ready]")).to_have_count(1)
+    assert page.locator(".live-message").count() == 0 and page.errors == [], page.locator(".live-body").inner_text()
+
+
+def test_tokens_with_markup_are_shown_and_not_obeyed(alone):
+    evil = ["<b>bold</b>", "<img src=x onerror='window.hit = 1'>", "&lt;i&gt;", "</script>", "a" * 500, "\n", "‮rtl", "${1}"]
+    page = alone(interactive.attention_map(np.eye(8), evil, caption=evil[0]).to_html(alone=True) + interactive.mask_growth({evil[1]: np.tri(8)}, evil, shown=8, caption="c").to_html(alone=True)
+                 + interactive.attention_steps(np.eye(8), [np.eye(8)] * 3, evil, caption="c").to_html(alone=True)
+                 + interactive.next_token({text: np.arange(8.0) for text in evil}, evil, caption="c").to_html(alone=True)
+                 + interactive.head_switches({evil[0]: np.eye(8)}, {(): 0.1, (evil[0],): 0.2}, evil, measure=evil[1], caption="c").to_html(alone=True)
+                 + interactive.attention_map({text: ({evil[0]: np.eye(8), evil[1]: np.eye(8)}, evil) for text in evil}, caption="c").to_html(alone=True))
+    expect(page.locator("[data-ready]")).to_have_count(6)
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hit") is None and page.locator(".live img, .live b, .live i:not(.live-beat)").count() == 0 and page.errors == []
+    assert page.locator(".live-row-name").first.inner_text() == "<b>bold</b>"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_the_most_numbers_that_steps_accept_fit(alone, options):
+    "Where a product can't stand beside its factor and under the other one, the panels of a step stand one under the other."
+    made = interactive.attention_steps(-np.ones((8, 8)), [np.eye(8)] * 3, [f"unfolded{n}" for n in range(8)], caption="c").to_html(alone=True)
+    page = alone(f"<!doctype html><meta name=viewport content='width=device-width'>{made}", **options)
+    found = page.locator("figure.live")
+    for n in range(6):
+        chip(found, "Step", n).click()
+        cells = found.locator(".live-part .live-cell:visible")
+        assert cells.count() == 64 * [1, 3, 3, 2, 2, 3][n] and found.locator(".live-panel:visible").count() == [1, 3, 3, 2, 2, 3][n]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        edge = found.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
+        assert cells.evaluate_all("(cells, edge) => cells.every((cell) => cell.getBoundingClientRect().right <= edge && cell.getBoundingClientRect().width > 24)", edge)
+    assert page.errors == []
+
+
+def test_steps_follow_the_room_that_they_have(alone):
+    page = alone(one_of_each()[1].to_html(alone=True))
+    panels = page.locator(".live-panel:visible")
+    expect(panels).to_have_count(11)
+    page.set_viewport_size({"width": 400, "height": 900})
+    expect(panels).to_have_count(1)
+    page.set_viewport_size({"width": 900, "height": 900})
+    expect(panels).to_have_count(11)
+    assert page.errors == []
+
+
+def test_large_maps_are_drawn(alone):
+    weights = np.random.default_rng(0).dirichlet(np.ones(64), (12, 64))
+    page = alone(interactive.attention_map(weights, range(64), caption="c").to_html(alone=True))
+    expect(page.locator(".live-cell")).to_have_count(64 * 64)
+    chip(page.locator("figure.live"), "Head", 11).click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.errors == []
+
+
+# --- a fix in JavaScript -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, tmp_path):
+    "In a copy of the project with the outputs that are there: change a module and the style sheet, build, and look."
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".hypothesis", "_build", "__pycache__", "build"))
+    for kept in ("executed", "reports"):
+        shutil.copytree(BUILD / kept, copy / "book/_build" / kept)
+    (copy / "_toc.yml").write_text("format: jb-book\nroot: nbs/tools/interactive\n")        # the other pages would take minutes
+    for file, change in (("timeline.js", "// mended\n"), ("lib.js", "// mended too\n"), ("figures.css", "/* mended */\n")):
+        with (copy / "transformer_course/js" / file).open("a") as stream:
+            stream.write(change)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{copy}/book:{copy}"}
+    done = subprocess.run([sys.executable, "-m", "builder", "--no-serve"], cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
+    scripts = copy / "book/_build/html/_static/figures"
+    assert "// mended\\n" in (scripts / "timeline.js").read_text() and "// mended too\\n" in (scripts / "attention_map.js").read_text()
+    assert "/* mended */" in (scripts / "figures.css").read_text()
+    address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
+    assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"
