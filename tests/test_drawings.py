@@ -243,7 +243,8 @@ def test_bad_input_is_refused_with_both_sides_named(make, said):
 @pytest.fixture
 def plots():
     "matplotlib with the course's style."
-    plt = pytest.importorskip("matplotlib.pyplot")
+    import matplotlib.pyplot as plt
+
     with plt.style.context(figures.STYLE):
         yield plt
     plt.close("all")
