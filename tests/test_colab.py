@@ -1,4 +1,8 @@
-"""The Colab notebooks run from top to bottom where nothing is installed but what Colab ships and the wheel they install themselves."""
+"""The Colab notebooks run from top to bottom where nothing is installed but what Colab ships and the wheel they install themselves.
+
+The code of a study has run for its page. Here it finds what it imports; with `make test ALL=1` it runs once more, as a chapter does.
+"""
+import ast
 import asyncio
 import json
 import os
@@ -16,14 +20,21 @@ from builder.keys import dependencies, digest
 from transformer_course import exercises
 
 SHIPPED = ("torch", "numpy", "matplotlib", "tqdm", "ipykernel")       # of what Colab has, what the course may rely on
-PAGES = [f"colab/{name(path)}.ipynb" for path in [*chapters(), *studies(), *primer()]]
+PAGES = [f"colab/{name(path)}.ipynb" for path in [*chapters(), *primer()]]
+STUDIES = [f"colab/{name(path)}.ipynb" for path in studies()]
 EXERCISES = [f"exercises/{chapter}.ipynb" for chapter in exercises.chapters()]
 RAN = BUILD / "colab_ran.json"
+ALL = "COURSE_ALL" in os.environ
+pytestmark = pytest.mark.xdist_group("colab")                         # one clean environment serves them all
+
+
+def code_of(path) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 def key(path) -> str:
     "What a run depends on: the notebook's code, the package that it uses, and the versions that Colab ships."
-    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    code = code_of(path)
     source = "\n".join(cell for cell in code if not cell.startswith(("%", "# @title Set up: install")))
     lock = (ROOT / "requirements.lock").read_text()
     return digest(*code, lock, *(file.read_text() for file in dependencies(source)))
@@ -55,8 +66,8 @@ def frozen(python) -> set[str]:
 def test_every_notebook_runs_in_a_clean_environment(clean, monkeypatch):
     "Chapter 0 always runs, because it installs; of the others those that have not run as they stand."
     folder, python = clean
-    keys = {path: key(folder / path) for path in [*PAGES, *EXERCISES]}
-    ran_before = json.loads(RAN.read_text()) if RAN.is_file() and "COURSE_ALL" not in os.environ else {}
+    keys = {path: key(folder / path) for path in [*PAGES, *EXERCISES, *(STUDIES if ALL else [])]}
+    ran_before = json.loads(RAN.read_text()) if RAN.is_file() and not ALL else {}
     first, *others = [path for path in keys if path == PAGES[0] or ran_before.get(path) != keys[path]]
     before = frozen(python)
     assert not any("transformer" in line for line in before)
@@ -89,6 +100,23 @@ def test_every_notebook_runs_in_a_clean_environment(clean, monkeypatch):
     assert not changed, f"the notebooks replaced {changed}, which Colab ships"
     assert any(line.startswith("transformer-course") for line in after)
     RAN.write_text(json.dumps(keys))
+
+
+def test_a_study_finds_what_it_imports_and_the_results_it_reads(clean):
+    "In the environment that the test above has left: the wheel and what it asks for."
+    folder, python = clean
+    found = {node for path in STUDIES for cell in code_of(folder / path)[1:] for node in ast.walk(ast.parse(cell))
+             if isinstance(node, ast.Import | ast.ImportFrom) or isinstance(node, ast.Call) and getattr(node.func, "id", "") == "recorded"}
+    lines = sorted({ast.unparse(node) for node in found}, key=lambda line: line.startswith("recorded"))
+    assert len(lines) > len(STUDIES) and lines[-1].startswith("recorded(")
+    done = subprocess.run([python, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_notebook_uses_a_name_that_it_does_not_define(built):
+    "The version for Colab leaves out cells that only check."
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", "F821", built / "colab", built / "exercises"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_plain_import_needs_no_matplotlib(clean):

@@ -538,6 +538,7 @@ def global_names(statement: ast.stmt) -> tuple[set[str], set[str]]:
     return bound, read
 
 
+@lru_cache(maxsize=10_000)
 def _changed(statement: ast.stmt) -> set[str]:
     "Names of objects that are changed in part, or by a method that is called on them."
     parts = [

@@ -21,7 +21,7 @@ from nbformat.v4 import new_markdown_cell
 
 from . import BUILD, PACKAGE, ROOT, address
 from .directives import split
-from .keys import code_key
+from .keys import code_key, statements
 
 REPORTS = BUILD / "reports"
 _ANNOUNCED = re.compile(r"^:::\{exercise\} ([\w.]+)\n(.*?)^:::$", re.M | re.S)
@@ -130,8 +130,7 @@ def report_key(id: str) -> str:
     "What the report on an exercise depends on: the code that its object needs, and the modules that this code imports."
     from transformer_course.exercises import needed
 
-    path = ROOT / PACKAGE / "checkers" / f"{id.split('.')[0]}.py"
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = statements(ROOT / PACKAGE / "checkers" / f"{id.split('.')[0]}.py")
     holds = [node for node in body if isinstance(node, ast.Assign) and any(isinstance(part, ast.Constant) and part.value == id for part in ast.walk(node.value))]
     code = "\n".join(ast.unparse(body[number]) for number in needed(body, holds[0].targets[0].id))
     return code_key(code, (PACKAGE, "checkers"))

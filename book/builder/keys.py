@@ -55,29 +55,46 @@ def uses(code: str, package: tuple[str, ...] = ()) -> list[str]:
     todo = list(_imports(parsed(code).body, package))
     while todo:
         path, name = todo.pop()
-        body = _statements(path)
-        chosen = range(len(body)) if name is None else [*needed(body, name), *_bare(path)]
-        fresh = [n for n in chosen if (path, n) not in seen and not _is_text(body[n])]
+        body = statements(path)
+        fresh = [n for n in _chosen(path, path.stat().st_mtime_ns, name) if (path, n) not in seen]
         for n in fresh:
-            seen[path, n] = meaning(ast.unparse(body[n]), words_of_errors=False)
-            results |= read_results(ast.unparse(body[n]))
+            seen[path, n], read = _contents(body[n])
+            results |= read
         if fresh:
             todo += _imports([body[n] for where, n in seen if where == path], path.relative_to(ROOT).parent.parts)
     files = [ROOT / PACKAGE / "results" / f"{name}.json" for name in sorted(results)]
     return [*sorted(f"{path.relative_to(ROOT)} {text}" for (path, _), text in seen.items()), *(file.read_text() for file in files if file.is_file())]
 
 
+@cache
+def _chosen(path: Path, changed: int, name: str | None) -> list[int]:
+    "The numbers of the statements in a file that a name needs (None: all of them), and of those that others may rely on."
+    body = statements(path)
+    chosen = range(len(body)) if name is None else [*needed(body, name), *_bare(path)]
+    return [n for n in chosen if not _is_text(body[n])]
+
+
+@cache
+def _contents(statement: ast.stmt) -> tuple[str, set[str]]:
+    "What a statement of the package means, and the names of the results it reads."
+    source = ast.unparse(statement)
+    return meaning(source, words_of_errors=False), read_results(source)
+
+
+@cache
+def _import_nodes(statement: ast.stmt) -> list[ast.stmt]:
+    return [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def _imports(statements: list[ast.stmt], package: tuple[str, ...]):
     "Pairs (file of a module of ours, name that is used of it; None for all)."
-    for node in (node for one in statements for node in ast.walk(one)):
+    for node in (node for one in statements for node in _import_nodes(one)):
         if isinstance(node, ast.Import):
             found = [(alias.name, None) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = _resolved(node, package)
             found = [part for alias in node.names for part in _parts_of(f"{base}.{alias.name}", alias.asname or alias.name, statements)
                      or [(base, alias.name)]]
-        else:
-            continue
         yield from ((path, name) for module, name in found if (path := _file(module)))
 
 
@@ -93,7 +110,7 @@ def _parts_of(module: str, called: str, statements: list[ast.stmt]) -> list[tupl
 
 def _bare(path: Path) -> list[int]:
     "Statements that bind no name, and so may do something that all the others rely on."
-    body = _statements(path)
+    body = statements(path)
     return [n for n, one in enumerate(body) if not global_names(one)[0]]
 
 
@@ -178,7 +195,8 @@ def parsed(source: str) -> ast.Module | None:
         return None
 
 
-def _statements(path: Path) -> list[ast.stmt]:
+def statements(path: Path) -> list[ast.stmt]:
+    "The statements of a file, the same objects as long as it does not change."
     return _parsed_file(path, path.stat().st_mtime_ns)
 
 
