@@ -1,6 +1,6 @@
 """The built site, as a reader meets it: headless Chromium, every request that leaves the site blocked.
 
-Each page is visited once on a screen, once on a phone and once from the disk; what was seen there is looked at by many tests.
+Each page is visited twice, from the disk on a screen and from a server on a phone; what was seen there is looked at by many tests.
 """
 import functools
 import gzip
@@ -59,10 +59,10 @@ def serious(page, **options) -> list:
 
 
 @pytest.fixture(scope="session")
-def on_screen(browser, site):
+def on_screen(browser, built):
     @functools.cache
     def look(path: str) -> dict:
-        one = Visit(browser, site, color_scheme="light")
+        one = Visit(browser, built.as_uri(), color_scheme="light")
         page = one.open(path)
         seen = page.evaluate(SEEN) | {"trouble": one.trouble, "light": serious(page)}
         page.emulate_media(color_scheme="dark")
@@ -86,7 +86,7 @@ def on_a_phone(browser, site):
     def look(path: str) -> dict:
         one = Visit(browser, site, color_scheme="light", **PHONE)
         page = one.open(path)
-        seen = {"sideways": page.evaluate(SIDEWAYS), "width": page.evaluate("document.documentElement.scrollWidth"), "axe": serious(page),
+        seen = {"trouble": one.trouble, "sideways": page.evaluate(SIDEWAYS), "width": page.evaluate("document.documentElement.scrollWidth"), "axe": serious(page),
                 "small": page.evaluate(SMALL), "cut": page.evaluate(CUT_CAPTIONS), "tables": page.locator("div.numbers").count()}
         one.context.close()
         return seen
@@ -94,8 +94,14 @@ def on_a_phone(browser, site):
 
 
 @each([*PAGES, *OTHERS])
-def test_page_loads_without_trouble_and_without_the_network(on_screen, page):
-    assert on_screen(page)["trouble"] == []
+def test_page_loads_without_trouble_and_without_the_network(on_a_phone, page):
+    assert on_a_phone(page)["trouble"] == []
+
+
+@each(PAGES)
+def test_page_opens_from_disk(on_screen, page):
+    seen = on_screen(page)
+    assert seen["trouble"] == [] and seen["serif"]
 
 
 @each(PAGES)
@@ -104,14 +110,6 @@ def test_page_has_one_title_and_its_maths_is_set(on_screen, page):
     sources, set_, errors = seen["maths"]
     assert seen["titles"] == 1 and errors == 0 and set_ >= sources
     assert "#|" not in seen["text"] and "{{" not in seen["prose"] and seen["prose"]
-
-
-@each(PAGES)
-def test_page_opens_from_disk(browser, page, built):
-    one = Visit(browser, built.as_uri())
-    seen = one.open(page).evaluate(SEEN)
-    one.context.close()
-    assert one.trouble == [] and seen["serif"] and seen["titles"] == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
