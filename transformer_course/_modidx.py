@@ -57,6 +57,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'transformer_course/architectures.py'),
                                                   'transformer_course.architectures._check_real': ( 'architectures.html#_check_real',
                                                                                                     'transformer_course/architectures.py'),
+                                                  'transformer_course.architectures._check_segments': ( 'architectures.html#_check_segments',
+                                                                                                        'transformer_course/architectures.py'),
                                                   'transformer_course.architectures._check_used': ( 'architectures.html#_check_used',
                                                                                                     'transformer_course/architectures.py'),
                                                   'transformer_course.architectures.initialize': ( 'architectures.html#initialize',
