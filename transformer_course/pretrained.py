@@ -6,7 +6,7 @@
 __all__ = ['GPT2_NAMES', 'BERT_NAMES', 'LLAMA_NAMES', 'load_gpt2', 'load_bert', 'load_llama', 'WordPiece', 'encoder_folder',
            'sentence_vectors', 'with_parts']
 
-# %% ../nbs/07b_pretrained.ipynb #e94ebf07
+# %% ../nbs/07b_pretrained.ipynb #ab2f47e6
 import copy
 import json
 import math
@@ -23,18 +23,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .architectures import GPT, Encoder, pool
-from .config import Config
 from .block import Block, LayerNorm
+from .config import Config
 from .feed_forward import FeedForward
 from .multi_head import MultiHeadAttention
-from .positions import SelfAttention, rope_angles, rotate_pairs
+from transformer_course.positions import (
+    PositionEncoding,
+    SelfAttention,
+    rope_angles,
+    rotate_pairs,
+)
 from .prediction import Tokens
 
-# %% ../nbs/07b_pretrained.ipynb #cc7fb861
-_HEADS, _HIDDEN = (
-    "layers.{}.attention.sublayer.heads",
-    "layers.{}.feed_forward.sublayer",
-)
+# %% ../nbs/07b_pretrained.ipynb #82c0176e
+_HEADS = "layers.{}.attention.sublayer.heads"
+_HIDDEN = "layers.{}.feed_forward.sublayer"
 GPT2_NAMES = {  # ours: theirs
     "token_embedding": "wte",
     "position_embedding.table": "wpe",
@@ -78,7 +81,7 @@ LLAMA_NAMES = {
     "lm_head": "lm_head",
 }
 
-# %% ../nbs/07b_pretrained.ipynb #2eeb5ebf
+# %% ../nbs/07b_pretrained.ipynb #24efa55d
 _FILES = ["config.json", "*.safetensors.index.json", "model*.safetensors"]
 
 
@@ -115,10 +118,8 @@ def _json(path: Path) -> dict:
 
 def _weight_files(folder: Path) -> list[Path]:
     "The safetensors files of a model: one, or those that its index names."
-    single, index = (
-        folder / "model.safetensors",
-        folder / "model.safetensors.index.json",
-    )
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
     if single.is_file():
         return [single]
     if index.is_file():
@@ -129,12 +130,12 @@ def _weight_files(folder: Path) -> list[Path]:
             raise ValueError(f"{index} names {missing}, which {folder} does not hold")
         return [folder / name for name in names]
     found = sorted(path.name for path in folder.iterdir())
-    pickles = [
-        name for name in found if name.endswith((".bin", ".pt", ".pth", ".ckpt"))
-    ]
+    endings = (".bin", ".pt", ".pth", ".ckpt")
+    pickles = [name for name in found if name.endswith(endings)]
     said = f": {pickles} are pickles, which can run code when read" if pickles else ""
     raise ValueError(
-        f"{folder} holds no model.safetensors and no index of parts{said}; it holds {found}"
+        f"{folder} holds no model.safetensors and no index of parts{said}; "
+        f"it holds {found}"
     )
 
 
@@ -154,7 +155,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
             ) from error
     return tensors
 
-# %% ../nbs/07b_pretrained.ipynb #4663b5a6
+# %% ../nbs/07b_pretrained.ipynb #3091ebd9
 def _problems(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
     "What is missing, what nobody reads, and what has another shape."
     said = [f"missing: {name}" for name in wanted.keys() - given.keys()]
@@ -193,18 +194,14 @@ def _filled(
     expected = {theirs: model.state_dict()[name] for theirs, name in ours.items()}
     if said := _problems(tensors, expected):
         raise ValueError("the weights do not fit config.json:\n" + "\n".join(said))
-    state = {
-        name: tensors[theirs].to(
-            dtype, copy=True, memory_format=torch.contiguous_format
-        )
-        for theirs, name in ours.items()
-    }
+    whole = {"copy": True, "memory_format": torch.contiguous_format}
+    state = {ours[name]: tensors[name].to(dtype, **whole) for name in ours}
     model.load_state_dict(state, assign=True)
     if config.tie_embeddings and isinstance(model, GPT):
         model.token_embedding.weight = model.lm_head.weight
     return model.eval()
 
-# %% ../nbs/07b_pretrained.ipynb #1ddf3522
+# %% ../nbs/07b_pretrained.ipynb #d15dcacb
 _HARMLESS = re.compile(  # fields of config.json that no prediction depends on
     r"_name_or_path|architectures|transformers_version|(torch_)?dtype|use_cache|"
     r"initializer_range|\w+_token_id|\w*dropout\w*|\w+_pdrop|task_specific_params|"
@@ -245,7 +242,7 @@ class _Fields:
         "Raises ValueError for fields that nobody read."
         if left := {name: v for name, v in self.left.items() if v is not None}:
             raise ValueError(
-                f"config.json says {left}, and this loader does not know what that means"
+                f"config.json says {left}, which this loader does not know"
             )
 
 
@@ -323,38 +320,40 @@ def _llama_config(fields: _Fields) -> Config:
         )
     return config
 
-# %% ../nbs/07b_pretrained.ipynb #8a754e66
+# %% ../nbs/07b_pretrained.ipynb #482e3f31
 def _rope_base(fields: _Fields) -> float:
     inside = (fields.left.get("rope_parameters") or {}).get("rope_theta")
     return fields.read("rope_theta", None) or inside or 10_000.0
 
 
-def _slowness(fields: _Fields, config: Config) -> Float[Tensor, " pairs"]:
-    """How many times more slowly each pair turns than the base says.
+def _encoding(fields: _Fields, config: Config) -> PositionEncoding:
+    """Rotary positions as config.json wants them.
 
-    Source: Chen et al. 2023 for "linear"; Grattafiori et al. 2024, section 3.2, and
-    the code published with it for "llama3".
+    Source: Chen et al. 2023 for "linear"; for "llama3" the code published with
+    Grattafiori et al. 2024.
     """
     given = fields.read("rope_parameters", None) or fields.read("rope_scaling", {})
     rope = _Fields(given)
     rope.expect(rope_theta=config.rope_base, partial_rotary_factor=1.0)
     kind = rope.read("rope_type", rope.read("type", "default"))
-    slowness = torch.ones(config.d_head // 2)
-    if kind == "linear":
-        slowness *= rope.read("factor")
-    elif kind == "llama3":
-        one = torch.ones(1)
-        turns = rope_angles(one, config.d_head, config.rope_base)[0] / (2 * math.pi)
-        turns = turns * rope.read("original_max_position_embeddings", config.max_len)
+    if kind not in ("default", "linear", "llama3"):
+        said = "only 'default', 'linear', 'llama3'"
+        raise ValueError(f"rope_type={kind!r} is not supported, {said}")
+    factor = 1.0 if kind == "default" else rope.read("factor")
+    slowness = torch.full((config.d_head // 2,), factor)
+    if kind == "llama3":
+        old = rope.read("original_max_position_embeddings", config.max_len)
         low, high = rope.read("low_freq_factor"), rope.read("high_freq_factor")
-        share = ((turns - low) / (high - low)).clamp(0, 1)
-        slowness = 1 / (share + (1 - share) / rope.read("factor"))
-    elif kind != "default":
-        raise ValueError(
-            f"rope_type={kind!r} is not supported, only 'default', 'linear', 'llama3'"
-        )
+        if not low < high:
+            said = f"low_freq_factor={low} is not below high_freq_factor={high}"
+            raise ValueError(said)
+        angles = rope_angles(torch.tensor([old]), config.d_head, config.rope_base)[0]
+        kept = ((angles / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+        slowness = 1 / (kept + (1 - kept) / slowness)
+    if not factor >= 1:
+        raise ValueError(f"factor={factor} of rope_type={kind!r} is not at least 1")
     rope.finish()
-    return slowness
+    return ScaledRoPE(config.rope_base, slowness)
 
 
 @dataclass(frozen=True)
@@ -408,7 +407,7 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             out[name] = tensor
     return out
 
-# %% ../nbs/07b_pretrained.ipynb #1f2da921
+# %% ../nbs/07b_pretrained.ipynb #2038defc
 def load_gpt2(source: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     """GPT-2 with published weights, in evaluation mode: tokens (B, T) to logits.
 
@@ -438,13 +437,10 @@ def load_bert(source: str | Path, *, dtype: torch.dtype = torch.float32) -> Enco
     config = _bert_config(fields)
     fields.finish()
     heads = r"(pooler|cls|classifier|qa_outputs)\..*|embeddings\.position_ids"
-    old = (
-        ("LayerNorm.gamma", "LayerNorm.weight"),
-        ("LayerNorm.beta", "LayerNorm.bias"),
-    )
-    tensors = _read(folder, "bert.", heads)
-    for before, now in old:
-        tensors = {name.replace(before, now): t for name, t in tensors.items()}
+    tensors = {}
+    for name, tensor in _read(folder, "bert.", heads).items():
+        name = re.sub(r"Norm\.gamma$", "Norm.weight", name)  # names of 2018
+        tensors[re.sub(r"Norm\.beta$", "Norm.bias", name)] = tensor
     return _filled(Encoder, config, tensors, BERT_NAMES, dtype)
 
 
@@ -452,12 +448,12 @@ def load_llama(source: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT
     """LLaMA, or Mistral without its window, as `load_gpt2` loads: tokens to logits.
 
     Rotary positions may be scaled as "linear" or "llama3" says. Their layout is that
-    of `RoPE`, "half", so that no row is moved.
+    of `RoPE`, "half", so that no row of a matrix is moved.
     Source: Touvron et al. 2023, and the names in the published files.
     """
     folder, fields = _open(source)
     config = _llama_config(fields)
-    encoding = ScaledRoPE(config.rope_base, _slowness(fields, config))
+    encoding = _encoding(fields, config)
     fields.finish()
     tensors = _read(folder, "model.", r"(.*\.)?rotary_emb\.inv_freq")
     tensors = _with_head(tensors, "embed_tokens.weight", config)
@@ -487,7 +483,7 @@ def _words(text: str) -> list[str]:
 def _is_chinese(c: str) -> bool:
     return unicodedata.name(c, "").startswith("CJK UNIFIED IDEOGRAPH")
 
-# %% ../nbs/07b_pretrained.ipynb #f73bd599
+# %% ../nbs/07b_pretrained.ipynb #de5fac4b
 class WordPiece:
     """BERT's tokens: lower-case words, cut into the longest pieces of a vocabulary.
 
@@ -501,11 +497,12 @@ class WordPiece:
         path = Path(folder) / "vocab.txt"
         if not path.is_file():
             raise ValueError(f"{folder} holds no vocab.txt")
-        self.pieces = path.read_text(encoding="utf-8").split("\n")
-        while self.pieces and not self.pieces[-1]:
-            self.pieces.pop()
+        self.pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
         self.vocab_size = len(self.pieces)
         self._token = {piece: token for token, piece in enumerate(self.pieces)}
+        needed = {"[PAD]", "[CLS]", "[SEP]", "[UNK]"}
+        if missing := sorted(needed - self._token.keys()):
+            raise ValueError(f"{path} lacks {', '.join(missing)}")
 
     def split(self, text: str) -> list[str]:
         "The pieces of a text, between [CLS] and [SEP]."
@@ -567,7 +564,7 @@ def sentence_vectors(
     """
     return F.normalize(pool(model(tokens, mask), mask), dim=-1)
 
-# %% ../nbs/07b_pretrained.ipynb #a0945682
+# %% ../nbs/07b_pretrained.ipynb #9599a31a
 class Part(nn.Module):
     "The parameters of a module, used by another function: call(module, x, ...)."
 
@@ -594,10 +591,9 @@ def _use_attention(model: nn.Module, attention: Callable) -> None:
 
 def _use_multi_head(model: nn.Module, multi_head: Callable) -> None:
     def call(attention: SelfAttention, x, mask=None):
-        heads, mask = (
-            attention.heads,
-            None if mask is None else mask.expand(-1, x.shape[1], -1),
-        )
+        heads = attention.heads
+        if mask is not None:
+            mask = mask.expand(-1, x.shape[1], -1)
         maps = (heads.query, heads.key, heads.value)  # a component 1 carries the biases
         W = [torch.cat([one.weight.T, one.bias[None]]) for one in maps]
         x = F.pad(x, (0, 1), value=1.0)
@@ -629,10 +625,14 @@ def _use_feed_forward(model: nn.Module, feed_forward: Callable) -> None:
 
 def _use_block(model: nn.Module, block: Callable) -> None:
     def call(own: Block, x, mask=None):
-        reads, thinks = own.attention, own.feed_forward
-        attention = lambda y: reads.sublayer(y, mask=mask)
+        first, second = own.attention, own.feed_forward
         return block(
-            x, attention, thinks.sublayer, reads.norm, thinks.norm, reads.norm_first
+            x,
+            lambda y: first.sublayer(y, mask=mask),
+            second.sublayer,
+            first.norm,
+            second.norm,
+            first.norm_first,
         )
 
     _replace(model, Block, call)
