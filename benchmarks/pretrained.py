@@ -26,21 +26,21 @@ NO_SPECIAL = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 def gpt2(pick):
-    heads, width = pick([1, 2, 3, 5]), pick([2, 4, 7])
+    heads, width = pick([1, 2, 3, 5]), pick([4, 6, 7])
     return GPT2LMHeadModel(GPT2Config(vocab_size=pick([31, 64]), n_positions=pick([24, 33]), n_embd=heads * width, n_head=heads, n_layer=pick([1, 2, 4]),
                                       n_inner=pick([None, 13]), activation_function=pick(["gelu_new", "gelu", "relu"]),
                                       tie_word_embeddings=pick([True, False]), **NO_SPECIAL))
 
 
 def bert(pick):
-    heads, width = pick([1, 2, 3, 5]), pick([2, 4, 7])
+    heads, width = pick([1, 2, 3, 5]), pick([4, 6, 7])
     return BertModel(BertConfig(vocab_size=pick([31, 64]), max_position_embeddings=pick([24, 33]), hidden_size=heads * width, num_attention_heads=heads,
                                 num_hidden_layers=pick([1, 2, 4]), intermediate_size=pick([13, 32]), hidden_act=pick(["gelu", "gelu_new", "relu"]),
                                 type_vocab_size=pick([1, 2, 3]), **NO_SPECIAL))
 
 
 def llama(pick):
-    kv, group, width = pick([1, 2, 3]), pick([1, 2, 4]), pick([2, 4, 8])
+    kv, group, width = pick([1, 2, 3]), pick([1, 2, 4]), pick([4, 6, 8])
     rope = pick([{"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0},
                  {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}])
     bias = pick([True, False])

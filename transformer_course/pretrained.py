@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BERT_NAMES', 'GPT2_NAMES', 'LLAMA_NAMES', 'encoder_folder', 'load_bert', 'load_tokenizer', 'sentence_vectors',
-           'with_parts', 'load_gpt2', 'load_llama']
+           'with_parts', 'ScaledRoPE', 'load_gpt2', 'load_llama']
 
-# %% ../nbs/07b_pretrained.ipynb #0dbeaf14
+# %% ../nbs/07b_pretrained.ipynb #7c5c9916
 import copy
 import math
 import re
@@ -35,6 +35,7 @@ from .feed_forward import FeedForward
 from transformer_course.positions import (
     PositionEncoding,
     SelfAttention,
+    position_encoding,
     rope_angles,
     rotate_pairs,
 )
@@ -92,11 +93,10 @@ def _filled(build: type, config: Config, tensors: dict, names: dict, dtype) -> A
         model.token_embedding.weight = model.lm_head.weight
     return model.eval()
 
-# %% ../nbs/07b_pretrained.ipynb #94d945e3
+# %% ../nbs/07b_pretrained.ipynb #4924c531
 _OURS = ("vocab_size", "max_len", "d_model", "n_layers", "n_heads")
 _THEIRS = ("vocab_size", "max_position_embeddings", "hidden_size")
 _THEIRS += ("num_hidden_layers", "num_attention_heads")  # BERT's and LLaMA's names
-_GPT2S = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
 _GELU = {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"} | dict.fromkeys(
     ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu_tanh"
 )
@@ -104,19 +104,6 @@ _GELU = {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"} | dict.fromkeys(
 
 def _sizes(fields: Fields, names: tuple[str, ...]) -> dict[str, int]:
     return {ours: fields.read(name) for ours, name in zip(_OURS, names)}
-
-
-def _gpt2_config(fields: Fields) -> Config:
-    fields.expect(model_type="gpt2", scale_attn_weights=True, add_cross_attention=False)
-    fields.expect(scale_attn_by_inverse_layer_idx=False, reorder_and_upcast_attn=False)
-    return Config(
-        **_sizes(fields, _GPT2S),
-        d_ff=fields.read("n_inner", None),
-        positions="learned",
-        activation=fields.choose("activation_function", _GELU),
-        norm_eps=fields.read("layer_norm_epsilon", 1e-5),
-        tie_embeddings=fields.read("tie_word_embeddings", True),
-    )
 
 
 def _bert_config(fields: Fields) -> Config:
@@ -133,30 +120,6 @@ def _bert_config(fields: Fields) -> Config:
         n_segments=fields.read("type_vocab_size", 2),
         tie_embeddings=fields.read("tie_word_embeddings", True),
     )
-
-
-def _llama_config(fields: Fields) -> Config:
-    if fields.left.get("model_type") == "mistral":  # LLaMA, some with a window
-        fields.left["model_type"] = "llama"
-    rope = fields.left.get("rope_parameters") or {}
-    config = Config(
-        **_sizes(fields, _THEIRS),
-        n_kv_heads=fields.read("num_key_value_heads", None),
-        d_ff=fields.read("intermediate_size"),
-        positions="rope",
-        rope_base=fields.read("rope_theta", rope.get("rope_theta", 10_000.0)),
-        activation=fields.choose("hidden_act", {"silu": "swiglu", "swish": "swiglu"}),
-        norm="rms",
-        norm_eps=fields.read("rms_norm_eps", 1e-6),
-        bias=fields.read("attention_bias", False),
-        tie_embeddings=fields.read("tie_word_embeddings", False),
-    )
-    fields.expect(model_type="llama", mlp_bias=config.bias, head_dim=config.d_head)
-    fields.expect(partial_rotary_factor=1.0, rope_interleaved=False)
-    if (window := fields.read("sliding_window", config.max_len)) < config.max_len:
-        length = f"max_position_embeddings={config.max_len}"
-        raise ValueError(f"sliding_window={window} is below {length}: no part has one")
-    return config
 
 # %% ../nbs/07b_pretrained.ipynb #7be9e33f
 def _open(source: str | Path) -> tuple[Path, Fields]:
@@ -285,7 +248,7 @@ def with_parts(model: Encoder, **parts: Callable) -> Encoder:
                     setattr(parent, child, _Part(own, call, parts[name]))
     return made
 
-# %% ../nbs/07b_pretrained.ipynb #287b08be
+# %% ../nbs/07b_pretrained.ipynb #e114c6d0
 GPT2_NAMES = {
     "token_embedding": "wte",
     "position_embedding.table": "wpe",
@@ -315,6 +278,46 @@ LLAMA_NAMES = {
     "lm_head": "lm_head",
 }
 
+# %% ../nbs/07b_pretrained.ipynb #6e7feb13
+_GPT2S = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+
+
+def _gpt2_config(fields: Fields) -> Config:
+    fields.expect(model_type="gpt2", scale_attn_weights=True, add_cross_attention=False)
+    fields.expect(scale_attn_by_inverse_layer_idx=False, reorder_and_upcast_attn=False)
+    return Config(
+        **_sizes(fields, _GPT2S),
+        d_ff=fields.read("n_inner", None),
+        positions="learned",
+        activation=fields.choose("activation_function", _GELU),
+        norm_eps=fields.read("layer_norm_epsilon", 1e-5),
+        tie_embeddings=fields.read("tie_word_embeddings", True),
+    )
+
+
+def _llama_config(fields: Fields) -> Config:
+    if fields.left.get("model_type") == "mistral":  # LLaMA, some with a window
+        fields.left["model_type"] = "llama"
+    rope = fields.left.get("rope_parameters") or {}
+    config = Config(
+        **_sizes(fields, _THEIRS),
+        n_kv_heads=fields.read("num_key_value_heads", None),
+        d_ff=fields.read("intermediate_size"),
+        positions="rope",
+        rope_base=fields.read("rope_theta", rope.get("rope_theta", 10_000.0)),
+        activation=fields.choose("hidden_act", {"silu": "swiglu", "swish": "swiglu"}),
+        norm="rms",
+        norm_eps=fields.read("rms_norm_eps", 1e-6),
+        bias=fields.read("attention_bias", False),
+        tie_embeddings=fields.read("tie_word_embeddings", False),
+    )
+    fields.expect(model_type="llama", mlp_bias=config.bias, head_dim=config.d_head)
+    fields.expect(partial_rotary_factor=1.0, rope_interleaved=False)
+    if (window := fields.read("sliding_window", config.max_len)) < config.max_len:
+        length = f"max_position_embeddings={config.max_len}"
+        raise ValueError(f"sliding_window={window} is below {length}: no part has one")
+    return config
+
 # %% ../nbs/07b_pretrained.ipynb #b724bad6
 def _with_head(tensors: dict[str, Tensor], embedding: str, config: Config) -> dict:
     "A tied model's head is its embedding. ValueError where the file holds another."
@@ -340,13 +343,14 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             out[name] = tensor
     return out
 
-# %% ../nbs/07b_pretrained.ipynb #250ce185
+# %% ../nbs/07b_pretrained.ipynb #96036059
 @dataclass(frozen=True)
-class _ScaledRoPE:
+class ScaledRoPE:
     "Rotary positions whose pairs turn `slowness` times more slowly, (k / 2,)."
 
     base: float
     slowness: Float[Tensor, " pairs"]
+    uses = {"positions", "rope_base"}
 
     def queries(self, q: Tensor, positions: Tensor) -> Tensor:
         angles = rope_angles(positions, q.shape[-1], self.base)
@@ -364,10 +368,12 @@ def _encoding(fields: Fields, config: Config) -> PositionEncoding:
     rope = Fields(given)
     rope.expect(rope_theta=config.rope_base, partial_rotary_factor=1.0)
     kind = rope.read("rope_type", rope.read("type", "default"))
-    if kind not in ("default", "linear", "llama3"):
+    if kind == "default":
+        rope.finish()
+        return position_encoding(config)
+    if kind not in ("linear", "llama3"):
         raise ValueError(f"rope_type={kind!r} is none of 'default', 'linear', 'llama3'")
-    factor = 1.0 if kind == "default" else rope.read("factor")
-    if factor < 1:
+    if (factor := rope.read("factor")) < 1:
         raise ValueError(f"factor={factor} of rope_type={kind!r} is below 1")
     slowness = torch.full((config.d_head // 2,), float(factor))
     if kind == "llama3":  # pairs that turn often within the old length stay
@@ -379,7 +385,7 @@ def _encoding(fields: Fields, config: Config) -> PositionEncoding:
         kept = ((angles / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
         slowness = 1 / (kept + (1 - kept) / factor)
     rope.finish()
-    return _ScaledRoPE(config.rope_base, slowness)
+    return ScaledRoPE(config.rope_base, slowness)
 
 # %% ../nbs/07b_pretrained.ipynb #c3a81f69
 def load_gpt2(source: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
