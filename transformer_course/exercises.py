@@ -365,11 +365,12 @@ def start(named: str, folder: str | Path = ".", *, notebook: bool = False) -> Pa
 
 
 def _opening(file: str) -> str:
-    exercises = of_chapter(file[:2])
+    number = file.partition("_")[0]
+    exercises = of_chapter(number)
     minutes = sum(one.minutes for one in exercises)
     tests = f", and so does `pytest {file}`." if file.endswith(".py") else "."
     return (
-        f"# Exercises of chapter {int(file[:2])}\n\n"
+        f"# Exercises of chapter {number.lstrip('0') or '0'}\n\n"
         f"{len(exercises)} exercises, about {minutes} minutes. "
         "Replace what is not implemented, then check it. In a terminal "
         f"`transformer-course check {file}` checks them all{tests}"
