@@ -32,7 +32,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.timeline(8, longest=32, seconds={8: (1e-3, 2e-4)}, caption="Time."),
             interactive.rope_clocks(*torch.randn(2, 6, generator=torch.manual_seed(0)), at=(9, 4), longest=24, trained=8, caption="Rotary positions."),
             interactive.next_token({"th": LOGITS, "ca": LOGITS.flip(0)}, TOKENS, top_k=(2,), caption="Next."),
-            interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads.")]
+            interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads."),
+            interactive.position_map(8, length=6, longest=40, at=(3, 2), caption="Positions.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -114,6 +115,13 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.timeline(seconds={8: (1.0, -1.0)}, caption="c"), ["two positive times", "-1"]),
     (lambda: interactive.attention_map(WEIGHTS, TOKENS, row=1.5, caption="c"), ["row", "whole number", "1.5"]),
     (lambda: interactive.timeline(2.5, caption="c"), ["length", "whole number", "2.5"]),
+    (lambda: interactive.position_map(7, caption="c"), ["d_model=7", "3 pairs leave 1"]),
+    (lambda: interactive.position_map(1024, caption="c"), ["d_model", "2 to 512", "1024"]),
+    (lambda: interactive.position_map(length=257, caption="c"), ["length", "2 to 256", "257"]),
+    (lambda: interactive.position_map(longest=10**6, caption="c"), ["longest", "1024", "1000000"]),
+    (lambda: interactive.position_map(base=INF, caption="c"), ["base=inf", "finite"]),
+    (lambda: interactive.position_map(at=(64, 0), caption="c"), ["position", "0 to 63", "64"]),
+    (lambda: interactive.position_map(8, at=(0, 8), caption="c"), ["component", "0 to 7", "8"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -165,6 +173,14 @@ def test_words_say_the_numbers():
     entropy = torch.distributions.Categorical(p).entropy().exp()
     assert f"After “th”: the {p[0]:.2f}, cat {p[1]:.2f}, sat {p[2]:.2f}, on {p[3]:.2f}; perplexity {entropy:.1f}." in said[5] and f"After “ca”: on {q[3]:.2f}" in said[5]
     assert "The accuracy by the heads that are on. None: 0.25. a: 0.5. b: 0.375. a, b: 0.875. Guessing: 0.25." in said[6] and "Head a: the largest is 0.80, cat reads sat." in said[6]
+
+
+def test_the_words_of_positions_say_their_first_numbers():
+    said = interactive.position_map(8, length=12, caption="c").words
+    for t in (0, 1, 2, 10):
+        begins = ", ".join(f"{number:.2f}" for number in positions.sinusoidal(torch.tensor([t]).double(), 8)[0, :6])
+        assert f"Position {t} begins with {begins}." in said
+    assert "12 positions with 8 components" in said and "A wave is 6.28 positions long in the first pair and 6,283 in the last." in said and "Position 100" not in said
 
 
 def test_several_sentences_are_told_apart_in_words_and_keep_their_own_tokens():
@@ -506,6 +522,28 @@ def test_rope_clocks_knows_angles_that_training_has_not_shown(js, distance, spee
 ])
 def test_rope_clocks_helpers(js, expression, value):
     assert js("rope_clocks", expression) == value
+
+
+@pytest.mark.parametrize(("width", "base"), [(2, 10_000.0), (8, 10_000.0), (128, 10_000.0), (24, 500.0)])
+def test_position_map_computes_the_sinusoids_of_the_package(js, width, base):
+    data = interactive.position_map(width, base=base, longest=300, caption="c").data
+    shown = js("position_map", "Array.from({length: 300}, (_, t) => Array.from({length: given.width}, (_, j) => m.value(given.speeds, t, j)))", speeds=data["speeds"], width=width)
+    torch.testing.assert_close(torch.tensor(shown, dtype=torch.float64), positions.sinusoidal(torch.arange(300.0).double(), width, base), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize(("at", "said"), [((0, 0), "sin(0 θ₀) = sin(0.00000) = 0.0000"), ((3, 0), "sin(3 θ₀) = sin(3.00000) = 0.1411"), ((3, 1), "cos(3 θ₀) = cos(3.00000) = −0.9900"), ((40, 26), "sin(40 θ₁₃) = sin(0.02249) = 0.0225")])
+def test_position_map_writes_how_a_number_is_computed(js, at, said):
+    speeds = interactive.position_map(32, caption="c").data["speeds"]
+    assert js("position_map", "m.formula(given.speeds, ...given.at)", speeds=speeds, at=at) == said
+    angle, value = (float(part.replace("−", "-")) for part in re.findall(r"\((-?[\d.]+)\)|= (−?[\d.]+)$", said) for part in part if part)
+    assert (math.sin, math.cos)[at[1] % 2](angle) == pytest.approx(value, abs=1e-4)
+
+
+def test_position_map_says_what_a_component_means(js):
+    speeds = interactive.position_map(128, caption="c").data["speeds"]
+    said = js("position_map", "m.meaning(given.speeds, 10000, 17)", speeds=speeds)
+    assert said == "Components 16 and 17 are the sine and the cosine of pair 8, which turns by θ₈ = 10,000^(−16/128) = 0.316228 radians a position: a wave is 19.9 positions long."
+    assert "62,800 positions long" in js("position_map", "m.meaning([1, 1e-4], 10000, 2)")
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1, 3])

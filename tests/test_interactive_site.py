@@ -166,6 +166,7 @@ STATES = {
     "rope_clocks": [{"m": 120, "n": 3, "base": 1}, {"way": 1, "m": 20}, {"way": 3}],
     "next_token": [{"temperature": 0, "draws": 3, "context": 1}, {"temperature": 3, "draws": 40, "keep": 2}],
     "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
+    "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
 }
 
 
@@ -769,6 +770,66 @@ def test_head_switches_shows_what_was_measured(appendix, way):
     assert len(rows) == 16 and [float(value) for _, value in rows] == pytest.approx(measured, abs=0.0006) and rows[3][0] == f"{heads[0]} and {heads[1]}"
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger", "sliders"])
+def test_position_map_gives_the_value_and_its_formula(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "position_map")
+    area, title, sums = found.locator(".live-map"), found.locator(".live-title"), found.locator(".live-sum")
+    expect(title).to_have_text("Position 3, component 16: 0.8126")
+    box = area.bounding_box()
+    for position, component in ((10, 33), (63, 127), (0, 0)):
+        at = {"x": (component + 0.5) / 128 * box["width"], "y": (position + 0.5) / 64 * box["height"]}
+        if way == "pointer":
+            area.hover(position=at)
+        elif way == "finger":
+            area.tap(position=at)
+        elif way == "sliders":
+            for name, number in (("Position", position), ("Component", component)):
+                found.locator(".live-slider").filter(has=page.get_by_text(name, exact=True)).locator("input").fill(str(number))
+        else:
+            put(found, {"position": max(0, position - 1), "component": min(127, component + 1)})
+            area.focus()
+            page.keyboard.press("ArrowDown" if position else "ArrowUp")
+            page.keyboard.press("ArrowLeft" if component < 127 else "ArrowRight")
+        angle = position * 10_000 ** (-(component // 2) / 64)
+        value, wave = (np.cos(angle), "cos") if component % 2 else (np.sin(angle), "sin")
+        expect(title).to_have_text(f"Position {position}, component {component}: {value:.4f}".replace("-", "−"))
+        expect(sums).to_contain_text(f"= {wave}({angle:.5f}) = ")
+        assert state(found, "position") == (3 if way == "pointer" else position), "to look is not to choose"
+    if way == "pointer":
+        area.click(position={"x": 1, "y": box["height"] - 2})
+        found.locator("figcaption").hover()
+        expect(title).to_have_text(f"Position 63, component 0: {np.sin(63):.4f}")
+
+
+def test_position_map_follows_the_length_of_the_sequence(appendix):
+    page = appendix()
+    found = figure(page, "position_map")
+    image = lambda: found.locator(".live-layer").evaluate_all("(layers) => layers.map((layer) => layer.style.maskImage)")
+    size = lambda: page.evaluate("""async (url) => { const image = new Image(); image.src = url.slice(5, -2); await image.decode(); return [image.width, image.height]; }""", image()[0])
+    before = image()
+    assert len(set(before)) == 2 and size() == [128, 64]
+    put(found, {"position": 60})
+    found.locator("input[type=range]").first.fill("20")
+    assert size() == [128, 20] and not set(image()) & set(before)
+    expect(found.locator(".live-title")).to_contain_text("Position 19, component 16")
+    assert found.locator("polyline").get_attribute("points").count(",") == 20 and found.locator("input[type=range]").nth(1).get_attribute("max") == "19"
+    found.locator("summary").click()
+    assert found.locator("tbody tr").count() == 128 and found.locator("tbody td").nth(1).inner_text() == f"cos(19 θ₀) = cos(19.00000) = {np.cos(19):.4f}"
+
+
+def test_the_colours_of_position_map_are_its_numbers(appendix):
+    "The opacity of the two images is the positive and the negative part of the table."
+    found = figure(appendix(), "position_map")
+    layers = found.locator(".live-layer").evaluate_all("""async (layers) => Promise.all(layers.map(async (layer) => { const image = new Image();
+        image.src = layer.style.maskImage.slice(5, -2); await image.decode(); const pen = new OffscreenCanvas(image.width, image.height).getContext("2d"); pen.drawImage(image, 0, 0);
+        return [...pen.getImageData(0, 0, image.width, image.height).data].filter((_, n) => n % 4 === 3); }))""")
+    angles = np.arange(64)[:, None] * 10_000.0 ** (-np.arange(64) / 64)
+    table = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(64, 128)
+    up, down = (np.array(layer).reshape(64, 128) / 255 for layer in layers)
+    assert np.abs(up - down - table).max() < 0.005 and (up * down == 0).all()
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -850,6 +911,7 @@ def sentence(**changes) -> list[dict]:
     (broken("next_token", tokens=[]), "no contexts or no tokens"), (broken("next_token", logits=[[1, 2]]), "the logits must be 2 × 4, got 1 rows"), (broken("next_token", tokens=MANY), "3,000 tokens are too many"),
     (broken("next_token", random=[0.5, 1]), "the random numbers must lie from 0 to 1"), (broken("next_token", keeps=[0]), "from 1, got 0"),
     (broken("head_switches", measured=[0, 1]), "2 heads have 4 subsets, got 2 measurements"), (broken("head_switches", measured=[0, 1, None, 1]), "must be numbers, got null"), (broken("head_switches", heads=[]), "0 heads"),
+    (broken("position_map", speeds=[]), "0 pairs can't be drawn"), (broken("position_map", speeds=[1, None]), "positive numbers, got null"), (broken("position_map", longest=10**6), "2 and 1,024, got 1000000"), (broken("position_map", base="x"), "got x"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):

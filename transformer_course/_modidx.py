@@ -1166,6 +1166,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.next_token': ( 'tools/interactive.html#next_token',
                                                                                                'transformer_course/interactive.py'),
+                                                'transformer_course.interactive.position_map': ( 'tools/interactive.html#position_map',
+                                                                                                 'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.rope_clocks': ( 'tools/interactive.html#rope_clocks',
                                                                                                 'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.style': ( 'tools/interactive.html#style',

@@ -26,7 +26,7 @@ from .figures import spoken
 
 # %% auto #0
 __all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
-           'mask_growth', 'timeline', 'rope_clocks', 'next_token', 'head_switches']
+           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -37,6 +37,7 @@ FIGURES = (
     "rope_clocks",
     "next_token",
     "head_switches",
+    "position_map",
 )
 
 
@@ -510,6 +511,58 @@ def timeline(
     chosen = {"length": length, "writing": False, "step": 1}
     return InteractiveFigure("timeline", data, chosen, caption, words)
 
+# %% ../nbs/tools/interactive.ipynb #6c98f7b8
+def _speeds(width: int, base: float) -> np.ndarray:
+    "By how much each pair turns per token, in radians (Su et al. 2021, section 3.2)."
+    if not 0 < base < np.inf:
+        raise ValueError(f"base={base} must be more than 0, and finite")
+    return base ** (-np.arange(0, width, 2) / width)
+
+
+def _precise(array: np.ndarray) -> list:
+    "Nine significant digits: an angle is a speed times a position."
+    return [float(f"{number:.9g}") for number in array]
+
+# %% ../nbs/tools/interactive.ipynb #ca2599ed
+def position_map(
+    d_model: int = 128,
+    *,
+    caption: str,
+    length: int = 64,
+    longest: int = 256,
+    base: float = 10_000.0,
+    at: tuple[int, int] = (1, 0),
+) -> InteractiveFigure:
+    """Sinusoidal positions as a map that gives the formula of each number.
+
+    `length` positions at first, of `longest`, with `d_model` components each, sine and
+    cosine of `d_model / 2` angles; `at` are the position and the component at first.
+    Raises ValueError for an odd width, a base that is not positive, and for sizes that
+    can't be drawn.
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    width = _among(d_model, 2, 512, "d_model")
+    if width % 2:
+        raise ValueError(f"d_model={width} must be even: {width // 2} pairs leave 1")
+    longest = _among(longest, 2, 1024, "longest")
+    length = _among(length, 2, longest, "length")
+    position = _among(at[0], 0, length - 1, "a position")
+    component = _among(at[1], 0, width - 1, "a component")
+    speeds = _speeds(width, base)
+    data = {"speeds": _precise(speeds), "base": float(base), "longest": longest}
+    chosen = {"length": length, "position": position, "component": component}
+    words = (
+        f"Sinusoidal positions: {length} positions with {width} components each. "
+        "Components 2i and 2i + 1 of position t are sin(t θ) and cos(t θ), where θ = "
+        f"{base:,.10g}^(-2i/{width}). A wave is {2 * np.pi / speeds[0]:.3g} positions "
+        f"long in the first pair and {2 * np.pi / speeds[-1]:,.0f} in the last."
+    )
+    for t in [t for t in (0, 1, 2, 10, 100) if t < length]:
+        pairs = np.stack([np.sin(t * speeds), np.cos(t * speeds)], 1)[:3].flatten()
+        begins = ", ".join(f"{number:.2f}" for number in pairs)
+        words += f" Position {t} begins with {begins}."
+    return InteractiveFigure("position_map", data, chosen, caption, words)
+
 # %% ../nbs/tools/interactive.ipynb #365ad20d
 def _pairs(vector: Numbers, what: str, layout: str) -> np.ndarray:
     "The components of a vector as rows of two that turn together."
@@ -520,13 +573,6 @@ def _pairs(vector: Numbers, what: str, layout: str) -> np.ndarray:
     if len(numbers) % 2:
         raise ValueError(f"{what}: {len(numbers)} components can't be paired")
     return numbers.reshape(2, -1).T if layout == "half" else numbers.reshape(-1, 2)
-
-
-def _speeds(width: int, base: float) -> np.ndarray:
-    "By how much each pair turns per token, in radians (Su et al. 2021, section 3.2)."
-    if not 0 < base < np.inf:
-        raise ValueError(f"base={base} must be more than 0, and finite")
-    return base ** (-np.arange(0, width, 2) / width)
 
 
 def _stretched(
@@ -604,11 +650,6 @@ def rope_clocks(
     chosen = {"m": m, "n": n, "base": 0, "way": 0}
     words = _turned(q, k, tables[0]["none"], m, n, longest)
     return InteractiveFigure("rope_clocks", data, chosen, caption, words)
-
-
-def _precise(array: np.ndarray) -> list:
-    "Nine significant digits: an angle is a speed times a position."
-    return [float(f"{number:.9g}") for number in array]
 
 
 def _turned(
