@@ -783,6 +783,8 @@ def test_position_map_gives_the_value_and_its_formula(appendix, way):
             area.hover(position=at)
         elif way == "finger":
             area.tap(position=at)
+            wanted, (position, component) = (position, component), (state(found, "position"), state(found, "component"))
+            assert abs(position - wanted[0]) <= 1 and abs(component - wanted[1]) <= 2            # a component is less than three pixels wide
         elif way == "sliders":
             for name, number in (("Position", position), ("Component", component)):
                 found.locator(".live-slider").filter(has=page.get_by_text(name, exact=True)).locator("input").fill(str(number))
