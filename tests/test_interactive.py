@@ -105,6 +105,9 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.mask_growth({"past": causal_mask(4) * 2}, TOKENS, caption="c"), ["past", "true and false", "0 to 2"]),
     (lambda: interactive.mask_growth({}, TOKENS, caption="c"), ["no masks", "4 tokens"]),
     (lambda: interactive.mask_growth({"past": []}, [], caption="c"), ["shape (0,)"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(5)}, TOKENS, source="ab", caption="c"), ["(5, 5)", "4 tokens"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(6)[:, :5]}, TOKENS, source="ab", caption="c"), ["(6, 5)", "6 tokens"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(4)}, TOKENS, source=range(30), caption="c"), ["34 tokens", "24"]),
     (lambda: interactive.mask_growth({"past": causal_mask(1000)}, range(1000), caption="c"), ["1,000 tokens", "24"]),
     (lambda: interactive.mask_growth({"past": causal_mask(4)}, TOKENS, shown=0, caption="c"), ["shown", "1 to 4", "0"]),
     (lambda: interactive.timeline(0, caption="c"), ["length", "0"]),
@@ -415,6 +418,14 @@ def test_mask_growth_counts(js, seed):
     for n in range(1, t + 1):
         one = js("mask_growth", "m.growth(given.bits, given.n)", bits=bits, n=n)
         assert one == {"pairs": int(mask[:n, :n].sum()), "added": int(mask[:n, :n].sum() - mask[:n - 1, :n - 1].sum()), "changed": int(mask[:n - 1, n - 1].sum())}
+
+
+def test_a_mask_may_cover_a_source_too():
+    joint = torch.ones(6, 6).bool()
+    joint[:2, 2:], joint[2:, 2:] = False, causal_mask(4)
+    shown = interactive.mask_growth({"decoder": causal_mask(4), "both": joint}, TOKENS, source=["die", "Katze"], caption="c")
+    assert shown.data["source"] == ["die", "Katze"] and [len(mask) for mask in shown.data["masks"]] == [4, 6]
+    assert "source of 2 tokens" in shown.words and "decoder: the 1, cat 2, sat 3, on 4. both: die 2, Katze 2, the 3, cat 4, sat 5, on 6." in shown.words
 
 
 @pytest.mark.parametrize(("mask", "n", "said"), [

@@ -906,7 +906,7 @@ def sentence(**changes) -> list[dict]:
     (broken("attention_steps", tokens=[]), "no tokens"), (broken("attention_steps", x=[[1, 2]]), "the vectors must be 4 × 2, got 1 rows"),
     (broken("attention_steps", projections=[[[1]], [[1]], [[1]]]), "the query projection must be 3 × 1"), (broken("attention_steps", tokens=MANY), "3000 tokens"),
     (broken("mask_growth", masks=[["1", "11"], []]), "must be 4 × 4 zeros and ones, got 2 rows"), (broken("mask_growth", tokens=[]), "no tokens"),
-    (broken("mask_growth", tokens=MANY), "3,000 tokens are too many"), (broken("mask_growth", masks=[["1111", "11x1", "1111", "1111"]] * 2), "one is “11x1”"),
+    (broken("mask_growth", source=["a"], masks=[["1"] * 4] * 2), "must be 4 × 4 or 5 × 5"), (broken("mask_growth", tokens=MANY), "3,000 tokens are too many"), (broken("mask_growth", masks=[["1111", "11x1", "1111", "1111"]] * 2), "one is “11x1”"),
     (broken("timeline", longest=10**7), "1 and 1,024, got 10000000"), (broken("timeline", layers=0), "layers"), (broken("timeline", seconds=[[8, None, 1]]), "a length and two times"),
     (broken("rope_clocks", query=[]), "0 pairs can't be drawn"), (broken("rope_clocks", key=[[1, 2]]), "the key must be 3 × 2, got 1 rows"), (broken("rope_clocks", longest=10**6), "2 and 4,096, got 1000000"),
     (broken("rope_clocks", speeds=[[[1, None, 1]] * 2] * 4), "the speeds of “none” must be numbers, got null"), (broken("rope_clocks", ways=["none"]), "4 tables of speeds for 1 ways"), (broken("rope_clocks", trained=-1), "at least 1, got -1"),
@@ -961,6 +961,34 @@ def test_the_most_numbers_that_steps_accept_fit(alone, options):
         edge = found.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
         assert cells.evaluate_all("(cells, edge) => cells.every((cell) => cell.getBoundingClientRect().right <= edge && cell.getBoundingClientRect().width > 24)", edge)
     assert page.errors == []
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_mask_growth_with_a_source_that_is_there_from_the_start(alone, options):
+    source, target = ["die", "Katze", "saß"], TOKENS
+    joint = torch.ones(7, 7).bool()
+    joint[:3, 3:], joint[3:, 3:] = False, torch.ones(4, 4).tril().bool()
+    masks = {"encoder": torch.ones(4, 4).bool(), "decoder": torch.ones(4, 4).tril().bool(), "encoder-decoder": joint}
+    page = alone(f"<!doctype html><meta name=viewport content='width=device-width'>{interactive.mask_growth(masks, target, source=source, shown=1, caption='c').to_html(alone=True)}", **options)
+    found = page.locator("figure.live")
+    pairs = lambda: [int(re.search(r"(\d+) pairs? in all", text)[1]) for text in found.locator(".live-news").all_inner_texts()]
+    open_ = lambda: [found.locator(".live-grid").nth(panel).locator("[aria-label='reads']").count() for panel in range(3)]
+    press = found.get_by_role("button", name="Generate")
+    for n in (1, 2, 3, 4):
+        assert pairs() == open_() == [n * n, n * (n + 1) // 2, 9 + 3 * n + n * (n + 1) // 2]
+        assert found.locator(".live-text").first.locator(".live-word").all_inner_texts() == source
+        expect(found.locator(".live-says")).to_have_text(f"Of {n} token{'s' if n > 1 else ''} and 3 source tokens, “{target[n - 1]}” may read: encoder {n}, decoder {n}, encoder-decoder {n + 3}.")
+        news = found.locator(".live-news").all_inner_texts()
+        assert ("Every earlier row changes too." in news[0]) == (n > 1) and "No earlier row changes." in news[2]
+        assert cell(found, 6, 6, panel=2).get_attribute("aria-label") == ("reads" if n == 4 else "not written yet")
+        if n < 4:
+            press.tap() if options else press.click()
+    cell(found, 1, 5, panel=2).click()                                                       # a row of the source: the other panels have none
+    expect(found.locator(".live-says")).to_have_text("Of 4 tokens and 3 source tokens, “Katze” may read: encoder-decoder 3.")
+    assert state(found, "row") == -2 and page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.errors == []
+    cell(found, 1, 1, panel=1).click()
+    expect(found.locator(".live-says")).to_contain_text("“cat” may read: encoder 4, decoder 2, encoder-decoder 5.")
+    assert cell(found, 4, 4, panel=2).evaluate("(node) => node.classList.contains('live-used')")
 
 
 def test_steps_follow_the_room_that_they_have(alone):

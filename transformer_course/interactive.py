@@ -435,9 +435,11 @@ def attention_steps(
     return InteractiveFigure("attention_steps", data, chosen, caption, words)
 
 # %% ../nbs/tools/interactive.ipynb #eee10591
-def _bits(mask: Numbers, name: str, tokens: list[str]) -> list[str]:
-    "A boolean matrix as rows of 0 and 1, checked."
+def _bits(mask: Numbers, name: str, source: list[str], tokens: list[str]) -> list[str]:
+    "A boolean matrix as rows of 0 and 1, checked; with the source if it is that large."
     array = _numbers(mask, f"mask {name}", "readers, read")
+    if len(array) == len(source) + len(tokens):
+        tokens = source + tokens
     _fit(array, f"rows and columns of the mask {name}", tokens, tokens)
     if not np.isin(array, (0, 1)).all():
         raise ValueError(
@@ -448,25 +450,41 @@ def _bits(mask: Numbers, name: str, tokens: list[str]) -> list[str]:
 
 # %% ../nbs/tools/interactive.ipynb #98257779
 def mask_growth(
-    masks: Mapping[str, Numbers], tokens: Numbers, *, caption: str, shown: int = 1
+    masks: Mapping[str, Numbers],
+    tokens: Numbers,
+    *,
+    caption: str,
+    shown: int = 1,
+    source: Numbers = (),
 ) -> InteractiveFigure:
     """Masks for one text, while it grows by one token after the other.
 
-    `masks` maps names to boolean matrices, (T, T), true where a token may read another.
-    `shown` is the number of tokens at first.
+    `masks` maps names to boolean matrices, true where a token may read another: (T, T),
+    or (S + T, S + T) where the S tokens of `source` stand before the T tokens of the
+    text. The source is there from the start; of the text `shown` tokens are.
     Raises ValueError for masks that are not boolean or do not fit the tokens.
     """
-    tokens = _tokens(tokens)
+    tokens, source = _tokens(tokens), _tokens(source)
     if not masks:
         raise ValueError(f"no masks for {len(tokens)} tokens: there is nothing to show")
-    _at_most(24, len(tokens), "tokens")
-    rows = {str(name): _bits(mask, name, tokens) for name, mask in masks.items()}
+    _at_most(24, len(source) + len(tokens), "tokens")
+    rows = {
+        str(name): _bits(mask, name, source, tokens) for name, mask in masks.items()
+    }
     shown = _among(shown, 1, len(tokens), "shown")
     words = f"How many of {len(tokens)} tokens each may read."
+    if source:
+        words = f"A source of {len(source)} tokens is there from the start. {words}"
     for name, bits in rows.items():
-        counted = (f"{token} {row.count('1')}" for token, row in zip(tokens, bits))
+        readers = source + tokens if len(bits) > len(tokens) else tokens
+        counted = (f"{token} {row.count('1')}" for token, row in zip(readers, bits))
         words += f" {name}: {', '.join(counted)}."
-    data = {"tokens": tokens, "names": list(rows), "masks": list(rows.values())}
+    data = {
+        "tokens": tokens,
+        "source": source,
+        "names": list(rows),
+        "masks": list(rows.values()),
+    }
     chosen = {"shown": shown, "row": None}
     return InteractiveFigure("mask_growth", data, chosen, caption, words)
 
