@@ -166,6 +166,7 @@ STATES = {
     "rope_clocks": [{"m": 120, "n": 3, "base": 1}, {"way": 1, "m": 20}, {"way": 3}],
     "next_token": [{"temperature": 0, "draws": 3, "context": 1}, {"temperature": 3, "draws": 40, "keep": 2}],
     "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
+    "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
 }
 
@@ -832,6 +833,56 @@ def test_the_colours_of_position_map_are_its_numbers(appendix):
     assert np.abs(up - down - table).max() < 0.005 and (up * down == 0).all()
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_model_map_says_what_a_part_is_for(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "model_map")
+    title, facts, box = found.locator(".live-title"), found.locator(".live-facts strong"), lambda name: found.get_by_role("radio", name=name, exact=True)
+    expect(title).to_have_text("decoder: cross-attention")
+    parts = state(found, "parts")
+    walked = {"ArrowDown": "decoder norm 1", "ArrowUp": "decoder cross", "End": "decoder lm_head", "Home": "encoder embedding", "ArrowRight": "decoder embedding"}
+    if way == "keyboard":
+        box("decoder: cross-attention").focus()
+    for key, part in walked.items():
+        name = parts[part]["name"]
+        if way == "pointer":
+            box(name).hover()
+            assert state(found, "part") == "decoder cross", "to look is not to choose"
+        elif way == "finger":
+            box(name).tap()
+        else:
+            page.keyboard.press(key)
+            assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name and box(name).is_checked()
+        expect(title).to_have_text(name)
+        expect(found.locator(".live-says")).to_have_text(parts[part]["says"])
+        assert facts.all_inner_texts()[:2] == [parts[part]["takes"], parts[part]["gives"]]
+        assert state(found, "part") == ("decoder cross" if way == "pointer" else part) and found.locator(".live-now").count() == 1
+    if way == "pointer":
+        found.locator("figcaption").hover()
+        expect(title).to_have_text("decoder: cross-attention")
+        box("encoder: feed-forward").click()
+        found.locator("figcaption").hover()
+        expect(title).to_have_text("encoder: feed-forward")
+        assert found.locator("[role=radio][tabindex='0']").count() == 1
+
+
+def test_model_map_shows_the_blocks_and_the_whole(appendix):
+    found = figure(appendix(), "model_map")
+    views = state(found, "views")
+    labels = lambda: found.locator(".live-part-box").all_inner_texts()
+    for n, view in enumerate(views):
+        chip(found, "View", n).click()
+        assert labels() == [box["label"] for box in view["boxes"]]
+        assert f"{view['parameters']:,} parameters" in found.inner_text()
+        assert found.locator(".live-way.live-bridge").count() == (0 if view["name"] == "encoder block" else 1)
+    found.locator("summary").click()
+    rows = [row.locator("td").all_inner_texts() for row in found.locator("tbody tr").all()]
+    number = lambda text: int(text.replace(",", ""))
+    assert sum(number(one) * number(copies) for *_, one, copies in rows) == views[2]["parameters"]
+    chip(found, "View", 0).click()                                                          # a part that is not there: the first attention
+    expect(found.locator(".live-title")).to_have_text("encoder: self-attention")
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -913,6 +964,7 @@ def sentence(**changes) -> list[dict]:
     (broken("next_token", tokens=[]), "no contexts or no tokens"), (broken("next_token", logits=[[1, 2]]), "the logits must be 2 × 4, got 1 rows"), (broken("next_token", tokens=MANY), "3,000 tokens are too many"),
     (broken("next_token", random=[0.5, 1]), "the random numbers must lie from 0 to 1"), (broken("next_token", keeps=[0]), "from 1, got 0"),
     (broken("head_switches", measured=[0, 1]), "2 heads have 4 subsets, got 2 measurements"), (broken("head_switches", measured=[0, 1, None, 1]), "must be numbers, got null"), (broken("head_switches", heads=[]), "0 heads"),
+    (broken("model_map", views=[]), "no views"), (broken("model_map", parts={}), "a box for “encoder norm 1”"), (broken("model_map", views=[{"name": "x", "boxes": []}]), "“x” has no boxes"),
     (broken("position_map", speeds=[]), "0 pairs can't be drawn"), (broken("position_map", speeds=[1, None]), "positive numbers, got null"), (broken("position_map", longest=10**6), "2 and 1,024, got 1000000"), (broken("position_map", base="x"), "got x"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
@@ -925,7 +977,7 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 
 @pytest.mark.parametrize("chosen", [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
-                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}])
+                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x"}])
 @pytest.mark.parametrize("name", interactive.FIGURES)
 def test_a_choice_out_of_range_is_brought_back(alone, name, chosen):
     page = alone(broken(name, **chosen).to_html(alone=True))

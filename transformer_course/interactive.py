@@ -884,8 +884,8 @@ def _block_parts(config: Config, side: str, length: int, source: int) -> dict:
         ),
         "cross": (
             "cross-attention",
-            "The bridge: each target token reads the encoder's output. Queries come "
-            f"from the target, keys and values from the source; {sized}, weights "
+            "The bridge: each target token reads the output of the encoder. Queries "
+            f"come from the target, keys and values from the source; {sized}, weights "
             f"(B, {heads}, {length}, {source}).",
             f"{x} and {memory}",
             counts["attention"],
@@ -1001,8 +1001,8 @@ def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict
         label = parts[f"{side} {name}"][0].split(": ")[1]
         boxes.append(_box(f"{side} {name}", label, 250, y, 148, 30))
         if name == "cross":
-            memory = [(324, -5), (340, -5), (340, y), (324, y)]
-            boxes.append(_box("encoder output", "encoder output", 250, -5, 148, 26))
+            memory = [(324, 2), (340, 2), (340, y), (324, y)]
+            boxes.append(_box("encoder output", "encoder output", 250, 2, 148, 26))
             lines.append(_line(*memory, kind="bridge"))
         plus = _box(f"{side} residual", "+", 40, up, 24, 24)
         lines += [

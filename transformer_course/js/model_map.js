@@ -46,7 +46,7 @@ function draw({ body, data, get, index, put, on }) {
   const { views, parts } = data;
   const view = () => views[index("view", views.length)];
   const pick = choice("View", views.map(({ name }) => name), (n) => put("view", n));
-  const place = e("div.live-model"), title = e("p.live-title"), says = readout(), facts = e("dl.live-facts"), sum = e("p.live-scale");
+  const place = e("div.live-model"), title = e("p.live-title"), says = readout(), facts = e("p.live-facts"), sum = e("p.live-scale");
   const table = numbers("All parts as a table", () => ({ head: ["part", "in", "out", "parameters", "copies"],
     rows: [...new Set(view().boxes.map(({ part }) => part))].map((part) => parts[part]).map(({ name, takes, gives, parameters, times }) => [name, takes, gives, count(parameters), count(times)]) }));
   body.append(...(views.length > 1 ? [pick.node] : []),
@@ -78,7 +78,7 @@ function draw({ body, data, get, index, put, on }) {
     nodes = boxes.map(({ part, label, kind, x, y, w, h }) => e(`g.live-part-box.live-${kind}`, { role: "radio", tabindex: -1, "aria-label": parts[part].name },
       e("rect", { x, y, width: w, height: h, rx: w === h ? w / 2 : 5 }), e("text", { x: x + w / 2, y: y + h / 2 }, label)));
     const copies = plural(Math.max(...Object.values(parts).map(({ times }) => times)), "block");
-    place.replaceChildren(e("svg", { viewBox: `0 0 ${wide} ${high}`, role: "radiogroup", "aria-label": `Parts of the ${name}`, style: `max-width: ${1.2 * wide}px` },
+    place.replaceChildren(e("svg", { viewBox: `0 0 ${wide} ${high}`, role: "radiogroup", "aria-label": `Parts of the ${name}`, style: `width: ${1.2 * wide}px` },
       ...frames.flatMap(({ x, y, w, h }) => [e("rect.live-frame", { x, y, width: w, height: h, rx: 8 })]),
       ...lines.flatMap(way), ...texts.map(([words, x, y]) => e("text.live-frame-name", { x, y }, words)), ...nodes));
     pick.set(index("view", views.length));
@@ -95,7 +95,7 @@ function draw({ body, data, get, index, put, on }) {
     });
     title.textContent = part.name;
     says.say(null, part.says);
-    facts.replaceChildren(...[["in", part.takes], ["out", part.gives], ["parameters", cost(part)]].flatMap(([name, value]) => [e("dt", {}, name), e("dd", {}, value)]));
+    facts.replaceChildren(...[["in", part.takes], ["out", part.gives], ["parameters", cost(part)]].flatMap(([name, value]) => [e("span", {}, `${name} `), e("strong", {}, value)]));
   }
   on("view", () => { look = null; paint(); });
   on("part", show);
