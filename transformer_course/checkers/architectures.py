@@ -6,13 +6,15 @@
 __all__ = ['CHAPTER', 'padded', 'holes', 'pool_exercise', 'mask_tokens_exercise', 'decoder_block_exercise',
            'shift_right_exercise', 'masks_exercise', 'greedy_exercise', 'parameters', 'square', 'table',
            'count_parameters_exercise', 'words', 'places', 'RIGHT', 'WRONG', 'is_encoder_decoder_exercise', 'pool',
-           'a_mask', 'pooled', 'with_holes', 'text_by_text', 'as_attention', 'mask_tokens', 'masking', 'place_by_place',
-           'decoder_block', 'an_attention', 'a_norm', 'a_network', 'decoded', 'in_a_loop', 'swapped', 'shift_right',
-           'shifting', 'in_place', 'masks', 'masked', 'as_loops', 'in_both_directions', 'greedy', 'a_decoder',
-           'translating', 'row_by_row', 'cut_afterwards', 'is_encoder_decoder', 'Wired', 'BySize', 'the_courses',
-           'only', 'by_gradients', 'by_shapes']
+           'a_mask', 'pooled', 'with_holes', 'text_by_text', 'as_attention', 'mask_tokens', 'as_tokens', 'masking',
+           'place_by_place', 'decoder_block', 'an_attention', 'a_norm', 'a_network', 'decoded', 'in_a_loop', 'swapped',
+           'shift_right', 'shifting', 'in_place', 'masks', 'masked', 'as_loops', 'in_both_directions', 'greedy',
+           'a_decoder', 'translating', 'row_by_row', 'cut_afterwards', 'is_encoder_decoder', 'Wired', 'BySize',
+           'the_courses', 'only', 'by_gradients', 'by_shapes']
 
-# %% ../../nbs/exercises/07_architectures.ipynb #12a3ab73
+# %% ../../nbs/exercises/07_architectures.ipynb #5052402d
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 
@@ -30,6 +32,7 @@ from transformer_course.grading.probes import (
     tells_apart,
     tokens,
 )
+from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
 
 CHAPTER = "07_architectures"
@@ -179,14 +182,28 @@ def mask_tokens(tokens, special, mask_token, chance, lot, others):
     inputs = torch.where(chosen & (lot >= 0.9), others, inputs)
     return inputs, labels
 
-# %% ../../nbs/exercises/07_architectures.ipynb #9a1b9f03
+# %% ../../nbs/exercises/07_architectures.ipynb #ff43077e
+def as_tokens(probe):
+    "The same probe, which refuses tokens that are not whole numbers."
+
+    def look(answer):
+        out = probe.look(answer)
+        for one in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(one, torch.Tensor) and one.is_floating_point():
+                said = f"Your result is of type {one.dtype}: tokens are whole numbers."
+                raise Misconduct(said)
+        return out
+
+    return replace(probe, look=look)
+
+
 def masking(about, b, t, special, *, vocabulary=30, up_to=0.3, seed=0):
     "A probe in which about half of the places are chosen."
     text, others = (tokens(b, t, vocabulary=vocabulary, seed=seed + n) for n in (0, 1))
     generator = torch.Generator().manual_seed(seed + 2)
     chance = up_to * torch.rand(b, t, generator=generator)
     lot = torch.rand(b, t, generator=generator)
-    return compare(about, text, special, vocabulary, chance, lot, others)
+    return as_tokens(compare(about, text, special, vocabulary, chance, lot, others))
 
 
 def place_by_place(tokens, special, mask_token, chance, lot, others):
@@ -507,10 +524,11 @@ def shift_right(target, bos):
     begin = torch.full_like(target[:, :1], bos)
     return torch.cat([begin, target[:, :-1]], dim=1)
 
-# %% ../../nbs/exercises/07_architectures.ipynb #cc34b93b
+# %% ../../nbs/exercises/07_architectures.ipynb #fe888992
 def shifting(b, t, bos, vocabulary=40):
     about = f"{b} × {t} tokens, BOS = {bos}"
-    return compare(about, tokens(b, t, vocabulary=vocabulary, seed=t) + 1, bos)
+    target = tokens(b, t, vocabulary=vocabulary, seed=t) + 1
+    return as_tokens(compare(about, target, bos))
 
 
 def in_place(target, bos):
@@ -608,7 +626,7 @@ def masks(source, target, pad):
     past = torch.ones(T, T, dtype=torch.bool).tril()
     return real.expand(B, S, S), written & past, real.expand(B, T, S)
 
-# %% ../../nbs/exercises/07_architectures.ipynb #ba76b8ab
+# %% ../../nbs/exercises/07_architectures.ipynb #ef03d3bb
 def masked(about, sources, targets, pad=0):
     "The three masks, without the rows of pads, which nobody reads."
     read = lambda rows: tokens(len(rows), len(rows[0]), vocabulary=9, seed=1) + pad + 1
@@ -620,6 +638,8 @@ def masked(about, sources, targets, pad=0):
     def look(answer):
         found = call(answer, source, target, pad)
         if not isinstance(found, tuple | list) or len(found) != 3:
+            return found
+        if any(getattr(mask, "dtype", None) != torch.bool for mask in found):
             return found
         return [mask & one for mask, one in zip(found, rows)]
 
@@ -655,7 +675,7 @@ def in_both_directions(source, target, pad):
         write[:, :, None] & read[:, None],
     )
 
-# %% ../../nbs/exercises/07_architectures.ipynb #9b3dc66d
+# %% ../../nbs/exercises/07_architectures.ipynb #ff310d2d
 masks_exercise = Exercise(
     id="architectures.masks",
     title="Find the bug",
@@ -722,6 +742,9 @@ One of the masks is wrong. Which property does it break? (The rows of pads do no
     T9b  The target's mask is inverted
         target != pad => target == pad
         True means: may read. Pads may not be read.
+    T9c  True at what may not be read
+        := lambda source, target, pad: tuple(~mask for mask in right(source, target, pad))
+        PyTorch's `nn.Transformer` reads its masks in this way. Here True means: may read.
     T12  A token does not see itself
         tril() => tril(-1)
         The last token that was written is the one that matters most.
@@ -764,7 +787,7 @@ def greedy(decode, batch, bos, eos, max_new_tokens):
             break
     return target[:, 1:]
 
-# %% ../../nbs/exercises/07_architectures.ipynb #8e0acdbe
+# %% ../../nbs/exercises/07_architectures.ipynb #0008ec33
 def a_decoder(lengths, eos, vocabulary):
     """A decoder whose row b ends after lengths[b] tokens, if it has read them all.
 
@@ -789,8 +812,8 @@ def a_decoder(lengths, eos, vocabulary):
 
 def translating(about, lengths, limit, bos=1, eos=2, vocabulary=11):
     decode = a_decoder(lengths, eos, vocabulary)
-    look = lambda f: call(f, decode, len(lengths), bos, eos, limit).clone()
-    return Probe(about, look, shape=(tuple(lengths), limit))
+    look = lambda f: call(f, decode, len(lengths), bos, eos, limit)
+    return as_tokens(Probe(about, look, shape=(tuple(lengths), limit)))
 
 
 def row_by_row(decode, batch, bos, eos, max_new_tokens):
@@ -1026,8 +1049,8 @@ def is_encoder_decoder(model):
             return False
     return True
 
-# %% ../../nbs/exercises/07_architectures.ipynb #76dfbbd1
-words, places = numbers(20, 8), numbers(16, 8, seed=1)
+# %% ../../nbs/exercises/07_architectures.ipynb #08a21535
+words, places = numbers(20, 8) / 2, numbers(16, 8, seed=1) / 2
 
 
 class Wired:
@@ -1055,6 +1078,9 @@ class Wired:
         x = x + self.parts[2](x, memory, self.across(across))
         return self.last(x) @ words.T
 
+    def __call__(self, source, target, real):
+        return self.decode(target, self.encode(source, real), real)
+
 
 class BySize(Wired):
     "The causal mask is lost in a batch whose sources are padded."
@@ -1070,7 +1096,8 @@ def the_courses(**fields):
     config = Config(**sizes, kind="encoder-decoder", positions="sinusoidal", **fields)
     model = chapter.EncoderDecoder(config)
     for seed, one in enumerate(model.parameters()):
-        one.data = numbers(*one.shape, seed=seed) / 2
+        if one.dim() > 1:
+            one.data = numbers(*one.shape, seed=seed) / 3
     return model.eval().requires_grad_(False)
 
 
