@@ -72,7 +72,7 @@ def as_attention(x, mask):
     weights = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf).softmax(-1)
     return torch.einsum("bt,btd->bd", weights, x)
 
-# %% ../../nbs/exercises/07_architectures.ipynb #9bebe46a
+# %% ../../nbs/exercises/07_architectures.ipynb #d9ed30df
 padded, holes = with_holes("xx...", "xxxx.", ".xx..")
 pool_exercise = Exercise(
     id="architectures.pool",
@@ -146,7 +146,7 @@ The mask is True at real tokens. Pads may stand at the end, at the front, or in 
         A decoder's last token has seen all others. Here the mean is asked for.
     R9c  The largest number in place of the mean
         := lambda x, mask: x.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
-        That is max pooling.
+        That is max pooling: it keeps the largest number of each component.
     R9d  The mean of all texts
         := lambda x, mask: right(x, mask).mean(0, keepdim=True).expand(len(x), -1)
         The texts of a batch are mixed. Each gets its own vector.

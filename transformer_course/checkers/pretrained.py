@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CHAPTER', 'unpack_attention_exercise', 'find_the_bug_exercise', 'search_exercise', 'share', 'words', 'square',
            'places', 'table_share_exercise', 'PARTS', 'TOLERANCE', 'unpack_attention', 'unpacked', 'by_places',
-           'bert_layer', 'published', 'on_published', 'head_by_head', 'search', 'found_among', 'with_whole_mask',
-           'with_gelu', 'YourEncoder', 'your_encoder']
+           'bert_layer', 'published', 'on_published', 'head_by_head', 'search', 'found_among',
+           'in_the_type_of_its_input', 'with_whole_mask', 'as_wide_as_its_input', 'with_gelu', 'YourEncoder',
+           'your_encoder']
 
 # %% ../../nbs/exercises/07b_pretrained.ipynb #5fd0842c
 from collections.abc import Callable
@@ -442,7 +443,7 @@ Write it down before you compute it.
     """,
 )
 
-# %% ../../nbs/exercises/07b_pretrained.ipynb #902045cb
+# %% ../../nbs/exercises/07b_pretrained.ipynb #153c1344
 PARTS = {
     "attention": "attention.scaled_dot_product",
     "multi_head": "multi_head.multi_head",
@@ -454,6 +455,11 @@ PARTS = {
 TOLERANCE = 1e-4  # of a cosine
 
 
+def in_the_type_of_its_input(function):
+    "The same function, for one that computes in double precision inside."
+    return lambda x, *rest, **named: function(x, *rest, **named).to(x.dtype)
+
+
 def with_whole_mask(attention):
     "The same function, given a mask with a row for each query."
 
@@ -461,6 +467,16 @@ def with_whole_mask(attention):
         if mask is not None:
             mask = mask.expand(-1, -1, q.shape[-2], -1)
         return attention(q, k, v, mask)
+
+    return attend
+
+
+def as_wide_as_its_input(multi_head):
+    "The same function, for x with a component 1 appended: the result gets one too."
+
+    def attend(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
+        W_o = F.pad(W_o, (0, 1))
+        return multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask)[..., :-1]
 
     return attend
 
@@ -503,9 +519,11 @@ class YourEncoder:
     def part(self, name):
         "The function for a part, as `with_parts` calls it."
         id = PARTS[name]
-        function = self.yours.get(id, exercise(id).right)
+        function = in_the_type_of_its_input(self.yours.get(id, exercise(id).right))
         if name == "attention":
             return with_whole_mask(function)
+        if name == "multi_head":
+            return as_wide_as_its_input(function)
         if name == "feed_forward":
             return with_gelu(function, self.part("gelu"))
         return function
