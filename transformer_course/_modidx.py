@@ -186,6 +186,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                    'transformer_course/checkers/architectures.py'),
                                                            'transformer_course.checkers.architectures.as_tokens': ( 'exercises/architectures.html#as_tokens',
                                                                                                                     'transformer_course/checkers/architectures.py'),
+                                                           'transformer_course.checkers.architectures.at_the_limits': ( 'exercises/architectures.html#at_the_limits',
+                                                                                                                        'transformer_course/checkers/architectures.py'),
                                                            'transformer_course.checkers.architectures.by_gradients': ( 'exercises/architectures.html#by_gradients',
                                                                                                                        'transformer_course/checkers/architectures.py'),
                                                            'transformer_course.checkers.architectures.by_shapes': ( 'exercises/architectures.html#by_shapes',

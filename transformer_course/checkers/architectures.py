@@ -7,10 +7,10 @@ __all__ = ['CHAPTER', 'padded', 'holes', 'pool_exercise', 'mask_tokens_exercise'
            'shift_right_exercise', 'masks_exercise', 'greedy_exercise', 'parameters', 'square', 'table',
            'count_parameters_exercise', 'words', 'places', 'RIGHT', 'WRONG', 'is_encoder_decoder_exercise', 'pool',
            'a_mask', 'pooled', 'with_holes', 'text_by_text', 'as_attention', 'mask_tokens', 'as_tokens', 'masking',
-           'place_by_place', 'decoder_block', 'an_attention', 'a_norm', 'a_network', 'decoded', 'in_a_loop', 'swapped',
-           'shift_right', 'shifting', 'in_place', 'masks', 'masked', 'as_loops', 'in_both_directions', 'greedy',
-           'a_decoder', 'translating', 'row_by_row', 'cut_afterwards', 'is_encoder_decoder', 'Wired', 'BySize',
-           'the_courses', 'only', 'by_gradients', 'by_shapes']
+           'at_the_limits', 'place_by_place', 'decoder_block', 'an_attention', 'a_norm', 'a_network', 'decoded',
+           'in_a_loop', 'swapped', 'shift_right', 'shifting', 'in_place', 'masks', 'masked', 'as_loops',
+           'in_both_directions', 'greedy', 'a_decoder', 'translating', 'row_by_row', 'cut_afterwards',
+           'is_encoder_decoder', 'Wired', 'BySize', 'the_courses', 'only', 'by_gradients', 'by_shapes']
 
 # %% ../../nbs/exercises/07_architectures.ipynb #5052402d
 from dataclasses import replace
@@ -182,7 +182,7 @@ def mask_tokens(tokens, special, mask_token, chance, lot, others):
     inputs = torch.where(chosen & (lot >= 0.9), others, inputs)
     return inputs, labels
 
-# %% ../../nbs/exercises/07_architectures.ipynb #ff43077e
+# %% ../../nbs/exercises/07_architectures.ipynb #1a5ee251
 def as_tokens(probe):
     "The same probe, which refuses tokens that are not whole numbers."
 
@@ -206,6 +206,15 @@ def masking(about, b, t, special, *, vocabulary=30, up_to=0.3, seed=0):
     return as_tokens(compare(about, text, special, vocabulary, chance, lot, others))
 
 
+def at_the_limits(about, *lots):
+    "A probe with chances of exactly 0.15 in one text, and of less in the other."
+    full = {"dtype": torch.float64}  # 0.9 is no number of 32 bits
+    chance = torch.tensor([[0.15], [0.1]], **full).repeat(1, len(lots))
+    lot = torch.tensor([lots, lots], **full)
+    text, others = (tokens(2, len(lots), vocabulary=30, seed=n) for n in (0, 1))
+    return as_tokens(compare(about, text, [], 30, chance, lot, others))
+
+
 def place_by_place(tokens, special, mask_token, chance, lot, others):
     inputs, labels = tokens.clone(), torch.full_like(tokens, -100)
     for at in torch.cartesian_prod(*map(torch.arange, tokens.shape)).tolist():
@@ -219,7 +228,7 @@ def place_by_place(tokens, special, mask_token, chance, lot, others):
             inputs[b, t] = others[b, t]
     return inputs, labels
 
-# %% ../../nbs/exercises/07_architectures.ipynb #e6bb6ff9
+# %% ../../nbs/exercises/07_architectures.ipynb #96ca5680
 mask_tokens_exercise = Exercise(
     id="architectures.mask_tokens",
     title="Choose what is masked",
@@ -251,6 +260,8 @@ The labels hold the original token at the chosen places, and -100, which the los
         masking("a share of 0.15", 4, 60, [1, 0], vocabulary=12, up_to=1.0, seed=3),
         masking("everything is chosen", 2, 15, [], up_to=0.14, seed=4),
         masking("only special tokens", 1, 9, [0, 1], vocabulary=2, seed=6),
+        at_the_limits("a lot of exactly 0.9, and of 0.8", 0.9, 0.8, 0.1),
+        at_the_limits("more numbers at the limits", 0.8, 0.85, 0.9, 0.8),
     ],
     variants=r"""
     T10  Every place has a label
@@ -315,9 +326,12 @@ The labels hold the original token at the chosen places, and -100, which the los
         Eight in ten become the mask, one in ten a random token.
     T11k  Special tokens are the only ones chosen
         tokens != one => tokens == one
-        or chosen & (tokens != one) => chosen & (tokens == one)
         Special tokens are those that are *not* chosen.
-        = is the same edit written twice
+    T11m  A number at the limit
+        chance < 0.15 => chance <= 0.15
+        or lot < 0.8 => lot <= 0.8
+        or lot >= 0.9 => lot > 0.9
+        Exactly 0.15 is not below 0.15, exactly 0.8 is not below 0.8, and exactly 0.9 is 0.9 or more.
     T11l  One lot for a whole text
         chosen & (lot < 0.8) => chosen & (lot[:, :1] < 0.8)
         chosen & (lot >= 0.9) => chosen & (lot[:, :1] >= 0.9)
