@@ -132,7 +132,7 @@ class ByTorch(Parts):
     def feed_forward(x, W_1, b_1, W_2, b_2):
         return F.linear(F.gelu(F.linear(x, W_1.T, b_1)), W_2.T, b_2)
 
-# %% ../../nbs/exercises/07b_pretrained.ipynb #5aa0ec29
+# %% ../../nbs/exercises/07b_pretrained.ipynb #cec1d4b7
 your_parts_exercise = Exercise(
     id="pretrained.your_parts",
     title="Your parts, real weights",
@@ -206,6 +206,12 @@ Two things differ from the exercises. The feed-forward network has a GELU inside
     Y13  The norm's weight is missing
         torch.sqrt(variance + eps) * weight => torch.sqrt(variance + eps)
         The trained weight is not one.
+    Y22  The variance is divided by d - 1
+        (centred**2).mean(dim=-1, keepdim=True) => centred.var(dim=-1, keepdim=True)
+        The norm divides the sum of squares by d. `var` and `std` divide by d - 1.
+    Y23  GELU by the hyperbolic tangent
+        F.gelu(x @ W_1 + b_1) => F.gelu(x @ W_1 + b_1, approximate="tanh")
+        GPT-2 was trained with that approximation, BERT with the exact function.
     Y14  A ReLU, as in chapter 5
         F.gelu(x @ W_1 + b_1) => F.relu(x @ W_1 + b_1)
         This encoder was trained with a GELU.
