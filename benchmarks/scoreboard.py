@@ -96,7 +96,7 @@ TRAINED = {  # name: chapter, what builds it
     "with feed-forward": (5, with_feed_forward),
     "one block": (6, blocks(1)),
     "two blocks": (6, blocks(2)),
-    "GPT, two blocks": (7, gpt),
+    "GPT": (7, gpt),
 }
 
 
