@@ -193,6 +193,7 @@ def test_bert_embeddings():
         torch.testing.assert_close(encoder.embed(tokens, given), expected)
     assert encoder.embedding_norm.eps == encoder.layers[0].attention.norm.eps == 1e-3
     assert type(encoder.norm) is nn.Identity
+    assert type(EncoderDecoder(config("encoder-decoder", norm_first=False)).encoder.embedding_norm) is nn.Identity
     pre = Encoder(config("encoder"))
     assert type(pre.embedding_norm) is nn.Identity and type(pre.norm) is LayerNorm and pre.segment_embedding is None
 
@@ -230,10 +231,12 @@ def test_dropout_works_in_training_alone():
         given = (tokens, tokens) if kind == "encoder-decoder" else (tokens,)
         assert not torch.equal(model(*given), model(*given))
         assert torch.equal(model.eval()(*given), model(*given))
-    gpt = GPT(config(dropout=0.5))
-    assert 0.2 < (gpt.embed(some(9, 9)) == 0).float().mean() < 0.8
-    classifier = Classifier(Encoder(config("encoder", dropout=0.5)), 4)
-    assert classifier.dropout.p == 0.5
+    for model in (GPT(config(dropout=0.5)), Encoder(config("encoder", dropout=0.5)), Encoder(config("encoder", dropout=0.5, norm_first=False))):
+        assert 0.3 < (model.embed(some(9, 9)) == 0).float().mean() < 0.7
+    for model, given in ((Classifier(Encoder(config("encoder", dropout=0.5)), 4), tokens), (VisionTransformer(config("encoder", dropout=0.5), 6, 2, 4), torch.rand(2, 1, 6, 6))):
+        layers = model.encoder if isinstance(model, Classifier) else model.layers
+        layers.eval()                                                # the model's own dropout is left
+        assert not torch.equal(model(given), model(given))
 
 
 def test_pooling():
@@ -373,8 +376,33 @@ def test_translate_takes_the_likeliest_token_and_reads_the_source_once():
             alone.append(logits[0, -1].argmax().item())
         length = len(alone) - 1
         assert written[row, :length].tolist() == alone[1:] and (written[row, length:] == EOS).all()
-    shortest = translate(model, source[:1], BOS, int(written[0, 0]), 9)
-    assert shortest.tolist() == [[int(written[0, 0])]] or mask[0].sum() < 7
+
+
+def test_translate_reads_in_evaluation_mode_and_leaves_the_model_as_it_was():
+    model, source = EncoderDecoder(config("encoder-decoder", dropout=0.5)), some(4, 7)
+    nn.init.normal_(model.lm_head.weight)
+    model.encoder.eval()
+    written = translate(model, source, BOS, EOS, 9)
+    assert all(torch.equal(translate(model, source, BOS, EOS, 9), written) for _ in range(3))
+    assert model.training and model.decoder.training and not model.encoder.training
+
+
+def test_a_row_that_has_ended_writes_eos_whatever_the_model_says():
+    class Scripted(nn.Module):
+        "Writes the columns of a script."
+        config = config("encoder-decoder")
+        script = torch.tensor([[EOS, 5, 6, 7], [4, 5, EOS, 8], [4, 5, 6, 7]])
+
+        def encode(self, source, source_mask=None):
+            return torch.zeros(*source.shape, 12)
+
+        def decode(self, target, memory, source_mask=None):
+            return F.one_hot(self.script[: len(target), : target.shape[1]], 11).float()
+
+    written = translate(Scripted(), some(3, 5), BOS, EOS, 4)
+    assert written.tolist() == [[EOS] * 4, [4, 5, EOS, EOS], [4, 5, 6, 7]]
+    assert translate(Scripted(), some(2, 5), BOS, EOS, 4).tolist() == [[EOS] * 3, [4, 5, EOS]]
+    assert translate(Scripted(), some(1, 5), BOS, EOS, 4).tolist() == [[EOS]]
 
 
 def test_patches_are_squares_row_by_row():
