@@ -127,8 +127,9 @@ class Encoder(nn.Module):
     """Blocks without a causal mask: tokens (B, T) to a vector for each, (B, T, d).
 
     `mask` (B, T) is True at real tokens, and no token reads the others. `segments`
-    (B, T) tells BERT's sentence A from B. A post-norm encoder normalises the embeddings, and
-    sinusoids are added to embeddings times √d. `tie_embeddings` is left to the heads.
+    (B, T) tells BERT's sentence A from B. A post-norm encoder normalises the
+    embeddings; sinusoids are added to embeddings times √d. `tie_embeddings` is left to
+    the heads.
     Raises ValueError for a decoder's config, and for input that does not fit it.
     Source: Devlin et al. 2019, section 3; Vaswani et al. 2017, section 3.4, for √d.
     """
