@@ -126,9 +126,10 @@ class GPT(LanguageModel):
 class Encoder(nn.Module):
     """Blocks without a causal mask: tokens (B, T) to a vector for each, (B, T, d).
 
-    `mask` (B, T) is True at real tokens; no token reads another kind. `segments` (B, T)
-    tells BERT's sentence A from B. A post-norm encoder normalises the embeddings, and
-    sinusoids are added to embeddings times √d. `tie_embeddings` is left to the heads.
+    `mask` (B, T) is True at real tokens, and no token reads the others. `segments`
+    (B, T) tells BERT's sentence A from B. A post-norm encoder normalises the
+    embeddings; sinusoids are added to embeddings times √d. `tie_embeddings` is left to
+    the heads.
     Raises ValueError for a decoder's config, and for input that does not fit it.
     Source: Devlin et al. 2019, section 3; Vaswani et al. 2017, section 3.4, for √d.
     """
@@ -412,9 +413,8 @@ def patches(
         raise ValueError(
             f"images (B, C, H, W) = {shape} can't be cut into {size}x{size}"
         )
-    squares = images.unfold(2, size, size).unfold(
-        3, size, size
-    )  # (B, C, rows, columns, size, size)
+    # (B, C, rows, columns, size, size)
+    squares = images.unfold(2, size, size).unfold(3, size, size)
     return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
