@@ -47,9 +47,9 @@ def pool(x, mask):
     real = mask[:, :, None]
     return (x * real).sum(dim=1) / real.sum(dim=1)
 
-# %% ../../nbs/exercises/07_architectures.ipynb #616cfb49
+# %% ../../nbs/exercises/07_architectures.ipynb #0c40a460
 def a_mask(*rows):
-    "True where a row holds a letter: `xx.` is two real tokens and a pad."
+    "True where a row holds a letter: `oo.` is two real tokens and a pad."
     return torch.tensor([[letter != "." for letter in row] for row in rows])
 
 
@@ -72,8 +72,8 @@ def as_attention(x, mask):
     weights = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf).softmax(-1)
     return torch.einsum("bt,btd->bd", weights, x)
 
-# %% ../../nbs/exercises/07_architectures.ipynb #d9ed30df
-padded, holes = with_holes("xx...", "xxxx.", ".xx..")
+# %% ../../nbs/exercises/07_architectures.ipynb #a4ca364c
+padded, holes = with_holes("oo...", "oooo.", ".oo..")
 pool_exercise = Exercise(
     id="architectures.pool",
     title="One vector for a text",
@@ -96,20 +96,20 @@ The mask is True at real tokens. Pads may stand at the end, at the front, or in 
     reference=pool,
     blocked=[chapter.pool],
     probes=[
-        pooled("one text of two tokens", "xx"),
-        pooled("one text of two tokens and a pad", "xx."),
-        pooled("texts of three tokens and of one", "xxx", "x.."),
-        pooled("pads at the front", "..xx", "xxxx", ".xxx", d=2),
-        pooled("pads in between", "x.x.x.", "xx..x.", d=5),
-        pooled("large numbers", "xxxxx..", "xx.....", d=4, scale=1e3),
-        pooled("sixteen tokens", "x" * 16, "x" * 11 + "." * 5, "x" + "." * 15),
+        pooled("one text of two tokens", "oo"),
+        pooled("one text of two tokens and a pad", "oo."),
+        pooled("texts of three tokens and of one", "ooo", "o.."),
+        pooled("pads at the front", "..oo", "oooo", ".ooo", d=2),
+        pooled("pads in between", "o.o.o.", "oo..o.", d=5),
+        pooled("large numbers", "ooooo..", "oo.....", d=4, scale=1e3),
+        pooled("sixteen tokens", "o" * 16, "o" * 11 + "." * 5, "o" + "." * 15),
         padding_hidden("three texts", lambda f, x: f(x, holes.clone()), padded),
         batch_apart(
-            lambda f: lambda x: f(x, a_mask("xx.x").expand(len(x), -1)),
+            lambda f: lambda x: f(x, a_mask("oo.o").expand(len(x), -1)),
             numbers(3, 4, 2),
         ),
-        gradients("the vectors", numbers(2, 3, 4), a_mask("xx.", "xxx")),
-        gradients("more vectors", numbers(1, 4, 2), a_mask("x..x")),
+        gradients("the vectors", numbers(2, 3, 4), a_mask("oo.", "ooo")),
+        gradients("more vectors", numbers(1, 4, 2), a_mask("o..o")),
     ],
     variants=r"""
     R8  The pads take part in the mean
@@ -421,7 +421,7 @@ def swapped(x, memory, mask, memory_mask, attend, attend_memory, network, norms)
     x = x + attend(y, y, mask)
     return x + network(norms[2](x))
 
-# %% ../../nbs/exercises/07_architectures.ipynb #dea061bf
+# %% ../../nbs/exercises/07_architectures.ipynb #6610c773
 decoder_block_exercise = Exercise(
     id="architectures.decoder_block",
     title="A block that reads a source",
@@ -445,16 +445,16 @@ Each has its residual connection, and its norm before the sublayer. The memory i
     reference=decoder_block,
     blocked=[chapter.DecoderBlock],
     probes=[
-        decoded("a target of one token, a source of one", 1, 3, "x"),
-        decoded("sublayers that write nothing", 2, 4, "xxx", silent=(True,) * 3),
-        decoded("self-attention alone", 3, 4, "xx", silent=(False, True, True)),
-        decoded("cross-attention alone", 3, 5, "xxxx", silent=(True, False, True)),
-        decoded("the network alone", 2, 6, "xxx", silent=(True, True, False)),
-        decoded("three target tokens, five source tokens", 3, 4, "xxxxx"),
-        decoded("five target tokens, two source tokens", 5, 4, "xx"),
-        decoded("as many target tokens as source tokens", 4, 5, "xxxx"),
-        decoded("padded sources", 3, 4, "xxxxx", "xx...", "xxx.."),
-        decoded("sources padded in front", 4, 6, "..xx", "xxxx"),
+        decoded("a target of one token, a source of one", 1, 3, "o"),
+        decoded("sublayers that write nothing", 2, 4, "ooo", silent=(True,) * 3),
+        decoded("self-attention alone", 3, 4, "oo", silent=(False, True, True)),
+        decoded("cross-attention alone", 3, 5, "oooo", silent=(True, False, True)),
+        decoded("the network alone", 2, 6, "ooo", silent=(True, True, False)),
+        decoded("three target tokens, five source tokens", 3, 4, "ooooo"),
+        decoded("five target tokens, two source tokens", 5, 4, "oo"),
+        decoded("as many target tokens as source tokens", 4, 5, "oooo"),
+        decoded("padded sources", 3, 4, "ooooo", "oo...", "ooo.."),
+        decoded("sources padded in front", 4, 6, "..oo", "oooo"),
     ],
     variants=r"""
     T3  Query and memory are exchanged
@@ -689,7 +689,7 @@ def in_both_directions(source, target, pad):
         write[:, :, None] & read[:, None],
     )
 
-# %% ../../nbs/exercises/07_architectures.ipynb #ff310d2d
+# %% ../../nbs/exercises/07_architectures.ipynb #91e32748
 masks_exercise = Exercise(
     id="architectures.masks",
     title="Find the bug",
@@ -712,14 +712,14 @@ One of the masks is wrong. Which property does it break? (The rows of pads do no
     reference=masks,
     bug="written & past => written | past",
     probes=[
-        masked("a source of two tokens, a target of three, no pads", ["xx"], ["xxx"]),
-        masked("a padded source", ["xxx.."], ["xx"]),
-        masked("a padded target", ["xx"], ["xxx."]),
-        masked("a target padded in front", ["xxx"], ["..xx"], pad=4),
-        masked("two examples", ["xxxx", "xx.."], ["xxx", "x.."]),
-        masked("three examples", ["xx.", "x..", "xxx"], ["xxxxx", "xxx..", "xxxx."]),
-        masked("pads in front", ["..xx", "xxxx"], ["xxxx", ".xxx"], pad=2),
-        masked("pads in between", ["x.x.xx", "xx.xxx"], ["x.xx", "xxxx"]),
+        masked("a source of two tokens, a target of three, no pads", ["oo"], ["ooo"]),
+        masked("a padded source", ["ooo.."], ["oo"]),
+        masked("a padded target", ["oo"], ["ooo."]),
+        masked("a target padded in front", ["ooo"], ["..oo"], pad=4),
+        masked("two examples", ["oooo", "oo.."], ["ooo", "o.."]),
+        masked("three examples", ["oo.", "o..", "ooo"], ["ooooo", "ooo..", "oooo."]),
+        masked("pads in front", ["..oo", "oooo"], ["oooo", ".ooo"], pad=2),
+        masked("pads in between", ["o.o.oo", "oo.ooo"], ["o.oo", "oooo"]),
     ],
     variants=r"""
     T1  The encoder is causal
@@ -1063,7 +1063,7 @@ def is_encoder_decoder(model):
             return False
     return True
 
-# %% ../../nbs/exercises/07_architectures.ipynb #08a21535
+# %% ../../nbs/exercises/07_architectures.ipynb #7964c3e7
 words, places = numbers(20, 8) / 2, numbers(16, 8, seed=1) / 2
 
 
@@ -1157,7 +1157,7 @@ WRONG = {
 def by_gradients(model):
     "The memory is looked at by gradients, tokens by replacing them."
     source, target = torch.arange(12).view(2, 6), torch.arange(5, 13).view(2, 4)
-    real = a_mask("xxxxxx", ".xxxx.")
+    real = a_mask("oooooo", ".oooo.")
     memory = model.encode(source, real).detach().requires_grad_()
     logits = model.decode(target, memory, real)
     weights = torch.randn(logits.shape[-1])

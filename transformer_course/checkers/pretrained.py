@@ -169,7 +169,7 @@ def head_by_head(x, tensors, n_heads, mask):
     x = x + F.linear(hidden, *get("output.dense"))
     return F.layer_norm(x, x.shape[-1:], *get("output.LayerNorm"), 1e-12)
 
-# %% ../../nbs/exercises/07b_pretrained.ipynb #69f8ab6e
+# %% ../../nbs/exercises/07b_pretrained.ipynb #18fe05cf
 find_the_bug_exercise = Exercise(
     id="pretrained.find_the_bug",
     title="Find the bug",
@@ -193,12 +193,12 @@ Find out which numbers are used where they should not be. A tensor that is zero,
     bug='norm("attention.output.LayerNorm", => norm("output.LayerNorm",\n'
     'return norm("output.LayerNorm", => return norm("attention.output.LayerNorm",',
     probes=[
-        on_published("one token, one head", 3, 5, 1, "x"),
-        on_published("two tokens, one head", 4, 6, 1, "xx"),
-        on_published("three tokens, two heads", 6, 8, 2, "xxx"),
-        on_published("as many heads as components", 3, 4, 3, "xxxx"),
-        on_published("pads", 4, 7, 2, "xxx..", "xxxxx"),
-        on_published("pads in front, four heads", 8, 12, 4, ".xx", "..x", "xxx"),
+        on_published("one token, one head", 3, 5, 1, "o"),
+        on_published("two tokens, one head", 4, 6, 1, "oo"),
+        on_published("three tokens, two heads", 6, 8, 2, "ooo"),
+        on_published("as many heads as components", 3, 4, 3, "oooo"),
+        on_published("pads", 4, 7, 2, "ooo..", "ooooo"),
+        on_published("pads in front, four heads", 8, 12, 4, ".oo", "..o", "ooo"),
     ],
     variants=r"""
     L18  The file's norms are exchanged
