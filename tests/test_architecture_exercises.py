@@ -7,12 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from transformer_course import cli, exercises
+from transformer_course.architectures import pool
 from transformer_course.checkers import pretrained as checkers
 from transformer_course.grading.sandbox import Observed, look_at
 from transformer_course.grading.verdicts import judge
+from transformer_course.pretrained import encoder_folder, load_bert, load_tokenizer
+from transformer_course.records import recorded
 
 TEXTS = ["A cat sleeps.", "The kitten is tired after a long day in the garden.", "Rates rise."]
 
@@ -153,6 +157,25 @@ def test_a_wrong_answer_that_no_table_foresaw_is_rejected(id):
     for answer, name, said in WRONG[id]:
         found = verdict(id, answer)
         assert (found.status, found.name) == ("not yet", name) and said in found.message, str(found)
+
+
+def test_the_layer_without_the_bug_gives_the_published_vectors_and_the_one_with_it_finds_all_sentences_alike():
+    folder, one, reference = encoder_folder(), exercises.exercise("pretrained.find_the_bug"), recorded("pretrained").result
+    tensors, model = load_file(folder / "model.safetensors"), load_bert(folder)
+    read = load_tokenizer(folder).encode_batch(reference["texts"])
+    mask = torch.tensor([text.attention_mask for text in read], dtype=torch.bool)
+
+    def vectors(layer):
+        with torch.no_grad():
+            x = model.embed(torch.tensor([text.ids for text in read]))
+            for n in range(6):
+                begin = f"encoder.layer.{n}."
+                x = layer(x, {name.removeprefix(begin): tensor for name, tensor in tensors.items() if name.startswith(begin)}, 12, mask)
+        return F.normalize(pool(x, mask), dim=-1)
+
+    torch.testing.assert_close(vectors(one.right), torch.tensor(reference["vectors"]), atol=1e-5, rtol=0)
+    bug = vectors(one.answer("untouched"))
+    assert (bug @ bug.T).min() > 0.85 and (vectors(one.right) @ vectors(one.right).T).min() < 0.1
 
 
 # --- your parts, real weights -------------------------------------------------------------------------------------------------------

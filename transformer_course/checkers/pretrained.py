@@ -169,7 +169,7 @@ def head_by_head(x, tensors, n_heads, mask):
     x = x + F.linear(hidden, *get("output.dense"))
     return F.layer_norm(x, x.shape[-1:], *get("output.LayerNorm"), 1e-12)
 
-# %% ../../nbs/exercises/07b_pretrained.ipynb #18fe05cf
+# %% ../../nbs/exercises/07b_pretrained.ipynb #201975ad
 find_the_bug_exercise = Exercise(
     id="pretrained.find_the_bug",
     title="Find the bug",
@@ -179,7 +179,7 @@ find_the_bug_exercise = Exercise(
     minutes=20,
     task=r"""
 One layer of BERT, on the tensors of the published file.
-Every tensor is found and has the right shape, the layer runs, and what it returns looks like a normalised vector. The similarities of a model of such layers are useless.
+Every tensor is found and has the right shape, the layer runs, and what it returns looks like a normalised vector. But a model of such layers finds all sentences alike.
 Find out which numbers are used where they should not be. A tensor that is zero, or very large, says where it is used.
 """,
     hints=[
