@@ -237,6 +237,38 @@ def test_what_is_loaded_trains_and_owns_its_memory(tmp_path):
     save_file({name: p.data for name, p in ours.named_parameters()}, tmp_path / "again.safetensors")  # refuses shared memory
 
 
+PUBLISHED = {                                                         # fields of config.json as they stand on the hub, sizes aside
+    "gpt2": (load_gpt2, gpt2, {"activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 50256, "embd_pdrop": 0.1,
+                               "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024, "resid_pdrop": 0.1,
+                               "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True, "summary_type": "cls_index",
+                               "summary_use_proj": True, "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}, "_num_labels": 1,
+                               "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "output_past": True}),
+    "bert": (load_bert, bert, {"architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "gradient_checkpointing": False, "hidden_act": "gelu",
+                               "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "model_type": "bert", "pad_token_id": 0,
+                               "position_embedding_type": "absolute", "transformers_version": "4.6.0.dev0", "type_vocab_size": 2, "use_cache": True,
+                               "directionality": "bidi", "pooler_fc_size": 768, "pooler_num_attention_heads": 12, "pooler_num_fc_layers": 3,
+                               "pooler_size_per_head": 128, "pooler_type": "first_token_transform", "classifier_dropout": None}),
+    "llama": (load_llama, llama, {"architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 128000,
+                                  "eos_token_id": [128001, 128008, 128009], "head_dim": 4, "hidden_act": "silu", "initializer_range": 0.02, "mlp_bias": False,
+                                  "model_type": "llama", "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": {
+                                      "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+                                  "rope_theta": 500000.0, "torch_dtype": "bfloat16", "transformers_version": "4.45.0.dev0", "use_cache": True,
+                                  "is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}, "_name_or_path": "x"}),
+}
+SIZES = {"vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+         "intermediate_size", "max_position_embeddings", "tie_word_embeddings"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_are_obeyed(tmp_path, name):
+    load, make, published = PUBLISHED[name]
+    make(tmp_path)
+    path = tmp_path / "config.json"
+    kept = {field: value for field, value in json.loads(path.read_text()).items() if field in SIZES}
+    path.write_text(json.dumps(published | kept))
+    assert load(tmp_path).config.norm_eps == {"gpt2": 1e-5, "bert": 1e-12, "llama": 1e-5}[name]
+
+
 # ---- refusals
 
 def refused(call, *names, error=ValueError):
