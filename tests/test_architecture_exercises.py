@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 from safetensors.torch import load_file
+from torch import nn
 from typer.testing import CliRunner
 
 from transformer_course import cli, exercises
