@@ -297,6 +297,8 @@ def test_a_colab_notebook_brings_the_course_along_where_no_address_is_known(tmp_
     wheel.write_bytes(b"no wheel")
     known = setup(wheel, "https://ann.github.io/course")
     assert "transformer-course[notebook] @ https://ann.github.io/course/wheel/transformer_course-1-py3-none-any.whl" in known and "base64" not in known
+    for page in ("07b_pretrained", "exercises/07b_pretrained"):                 # what needs published weights gets them
+        assert "transformer-course[notebook,pretrained] @" in setup(wheel, "https://ann.github.io/course", page) and "[notebook,pretrained]" in setup(wheel, None, page)
     done = subprocess.run([sys.executable, "-c", setup(wheel, None)], capture_output=True, text=True)
     assert done.returncode == 1 and "The course could not be installed, so nothing below can run." in done.stderr and "PyTorch" not in done.stdout
 

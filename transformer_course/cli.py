@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'console', 'COLOURS', 'MARKS', 'Chapter', 'Id', 'list_exercises', 'start', 'check', 'hint', 'solution',
-           'assemble', 'show_progress']
+           'assemble', 'real_weights', 'show_progress']
 
 # %% ../nbs/tools/cli.ipynb #ebbf61ee
 import json
@@ -257,6 +257,20 @@ def assemble(
         f"Loss on unseen text: {parts.evaluate(model):.2f} nats per character"
     )
     console.print(Panel(Text(parts.write(model, "The ")), title="It writes"))
+
+
+@app.command("real-weights")
+def real_weights(
+    folder: Annotated[
+        Path | None, typer.Option(help="Where your files are; else your progress.")
+    ] = None,
+) -> None:
+    "Run a published sentence encoder on your right answers, and compare the results."
+    try:
+        encoder = exercises.your_encoder(folder)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        raise _stop(str(error)) from None
+    console.print(str(encoder), markup=False, soft_wrap=True)
 
 
 @app.command("progress")

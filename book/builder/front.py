@@ -15,7 +15,7 @@ from transformer_course.drawings import draw_model
 from transformer_course.interactive import attention_map
 from transformer_course.records import recorded
 
-from . import ROOT, chapters, studies
+from . import ROOT, chapters, number, studies
 from .sizes import measure
 
 README_PICTURE = ROOT / "book" / "model.svg"
@@ -34,11 +34,11 @@ def chapter_list() -> str:
         nb = nbformat.read(path, as_version=4)
         title, sentence = re.match(r"# (.+)\n\n> (.+)", nb.cells[0].source).groups()
         work = sum(one.minutes for one in exercises.of_chapter(path.stem))
-        more = sum(study.stem[:2] == path.stem[:2] for study in studies())
+        more = sum(number(study) == number(path) for study in studies())
         questions = f", {more} studies" if more else ""
-        lines.append(f"| {int(path.stem[:2])} | [{title}](../nbs/{path.name}) | {_small(sentence)} | {minutes(nb)} min{questions} | {work} min |")
-    first = len(chapters())
-    lines += [f"| {number} | {title} | *planned* | | |" for number, title in enumerate(PLANNED, first)][:13 - first]
+        lines.append(f"| {number(path)} | [{title}](../nbs/{path.name}) | {_small(sentence)} | {minutes(nb)} min{questions} | {work} min |")
+    written = {number(path) for path in chapters()}
+    lines += [f"| {n} | {title} | *planned* | | |" for n, title in enumerate(PLANNED, 5) if str(n) not in written]
     return "\n".join(lines)
 
 

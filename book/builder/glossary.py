@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 
-from . import ROOT, chapters, exercise_notebooks, primer, studies
+from . import ROOT, chapters, exercise_notebooks, number, primer, studies
 
 _DEFINE = re.compile(r"\{define\}`([^`]+)`")
 _SEE = re.compile(r"\{see\}`(?:([^`<]*)<([^`>]+)>|([^`<]+))`")
@@ -39,7 +39,7 @@ class Term:
 def reading_order() -> list[Path]:
     "The pages as a reader meets them: the primer, then each chapter with its studies and its exercises."
     def of(chapter: Path, others: list[Path]) -> list[Path]:
-        return [path for path in others if path.stem[:2] == chapter.stem[:2]]
+        return [path for path in others if number(path) == number(chapter)]
 
     return primer() + [page for chapter in chapters() for page in (chapter, *of(chapter, studies()), *of(chapter, exercise_notebooks()))]
 
