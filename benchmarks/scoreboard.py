@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from builder.records import record
+from transformer_course.architectures import GPT
 from transformer_course.attention import AttentionHead, LearnedPositions, Residual
 from transformer_course.block import Block, final_norm
 from transformer_course.config import Config
@@ -80,6 +81,11 @@ def blocks(n_layers: int):
     return build
 
 
+def gpt(vocab_size: int) -> GPT:
+    "In LLaMA's style: two blocks with three narrower matrices in each feed-forward layer, and GPT-2's first parameters."
+    return GPT(sizes(vocab_size, n_layers=2, n_heads=4, d_ff=168, positions="rope", activation="swiglu", norm="rms", bias=False))
+
+
 TRAINED = {  # name: chapter, what builds it
     "window network": (0, window),
     "RNN": (1, recurrent(nn.RNN, 80)),
@@ -90,6 +96,7 @@ TRAINED = {  # name: chapter, what builds it
     "with feed-forward": (5, with_feed_forward),
     "one block": (6, blocks(1)),
     "two blocks": (6, blocks(2)),
+    "GPT": (7, gpt),
 }
 
 

@@ -14,11 +14,17 @@ import torch
 from builder import ROOT, figure_scripts
 from transformer_course import interactive, positions
 from transformer_course.attention import attention, attention_weights, causal_mask
+from transformer_course.block import Block, final_norm
+from transformer_course.config import PRESETS, Config
+from transformer_course.multi_head import MultiHeadAttention
+from transformer_course.positions import position_vectors
+from transformer_course.prediction import LanguageModel
 
 TOKENS = ["the", "cat", "sat", "on"]
 WEIGHTS = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.05, 0.05, 0.8, 0.1], [0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.3846, 0.6154]])
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 MEASURED = {(): 0.25, ("a",): 0.5, ("b",): 0.375, ("a", "b"): 0.875}
+SMALL = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, kind="encoder-decoder", positions="learned")
 NAN, INF = float("nan"), float("inf")
 
 
@@ -32,7 +38,9 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.timeline(8, longest=32, seconds={8: (1e-3, 2e-4)}, caption="Time."),
             interactive.rope_clocks(*torch.randn(2, 6, generator=torch.manual_seed(0)), at=(9, 4), longest=24, trained=8, caption="Rotary positions."),
             interactive.next_token({"th": LOGITS, "ca": LOGITS.flip(0)}, TOKENS, top_k=(2,), caption="Next."),
-            interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads.")]
+            interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads."),
+            interactive.position_map(8, length=6, longest=40, at=(3, 2), caption="Positions."),
+            interactive.model_map(SMALL, lengths=(6, 4), caption="A model.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -104,6 +112,9 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.mask_growth({"past": causal_mask(4) * 2}, TOKENS, caption="c"), ["past", "true and false", "0 to 2"]),
     (lambda: interactive.mask_growth({}, TOKENS, caption="c"), ["no masks", "4 tokens"]),
     (lambda: interactive.mask_growth({"past": []}, [], caption="c"), ["shape (0,)"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(5)}, TOKENS, source="ab", caption="c"), ["(5, 5)", "4 tokens"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(6)[:, :5]}, TOKENS, source="ab", caption="c"), ["(6, 5)", "6 tokens"]),
+    (lambda: interactive.mask_growth({"past": causal_mask(4)}, TOKENS, source=range(30), caption="c"), ["34 tokens", "24"]),
     (lambda: interactive.mask_growth({"past": causal_mask(1000)}, range(1000), caption="c"), ["1,000 tokens", "24"]),
     (lambda: interactive.mask_growth({"past": causal_mask(4)}, TOKENS, shown=0, caption="c"), ["shown", "1 to 4", "0"]),
     (lambda: interactive.timeline(0, caption="c"), ["length", "0"]),
@@ -114,6 +125,17 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.timeline(seconds={8: (1.0, -1.0)}, caption="c"), ["two positive times", "-1"]),
     (lambda: interactive.attention_map(WEIGHTS, TOKENS, row=1.5, caption="c"), ["row", "whole number", "1.5"]),
     (lambda: interactive.timeline(2.5, caption="c"), ["length", "whole number", "2.5"]),
+    (lambda: interactive.position_map(7, caption="c"), ["d_model=7", "3 pairs leave 1"]),
+    (lambda: interactive.position_map(1024, caption="c"), ["d_model", "2 to 512", "1024"]),
+    (lambda: interactive.position_map(length=257, caption="c"), ["length", "2 to 256", "257"]),
+    (lambda: interactive.position_map(longest=10**6, caption="c"), ["longest", "1024", "1000000"]),
+    (lambda: interactive.position_map(base=INF, caption="c"), ["base=inf", "finite"]),
+    (lambda: interactive.position_map(at=(64, 0), caption="c"), ["position", "0 to 63", "64"]),
+    (lambda: interactive.position_map(8, at=(0, 8), caption="c"), ["component", "0 to 7", "8"]),
+    (lambda: interactive.model_map(SMALL, view="block", caption="c"), ["'block'", "encoder block, decoder block, whole model"]),
+    (lambda: interactive.model_map(PRESETS["gpt2"], view="encoder block", caption="c"), ["'encoder block'", "decoder block, whole model"]),
+    (lambda: interactive.model_map(SMALL, lengths=(17, 1), caption="c"), ["length", "1 to 16", "17"]),
+    (lambda: interactive.model_map(SMALL, lengths=(1, 0), caption="c"), ["length", "1 to 16", "0"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -165,6 +187,70 @@ def test_words_say_the_numbers():
     entropy = torch.distributions.Categorical(p).entropy().exp()
     assert f"After “th”: the {p[0]:.2f}, cat {p[1]:.2f}, sat {p[2]:.2f}, on {p[3]:.2f}; perplexity {entropy:.1f}." in said[5] and f"After “ca”: on {q[3]:.2f}" in said[5]
     assert "The accuracy by the heads that are on. None: 0.25. a: 0.5. b: 0.375. a, b: 0.875. Guessing: 0.25." in said[6] and "Head a: the largest is 0.80, cat reads sat." in said[6]
+
+
+def test_the_words_of_positions_say_their_first_numbers():
+    said = interactive.position_map(8, length=12, caption="c").words
+    for t in (0, 1, 2, 10):
+        begins = ", ".join(f"{number:.2f}" for number in positions.sinusoidal(torch.tensor([t]).double(), 8)[0, :6])
+        assert f"Position {t} begins with {begins}." in said
+    assert "12 positions with 8 components" in said and "A wave is 6.28 positions long in the first pair and 6,283 in the last." in said and "Position 100" not in said
+
+
+def numel(module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+KINDS = {
+    "gpt2": {"positions": "learned", "activation": "gelu_tanh", "tie_embeddings": True}, "llama": {"positions": "rope", "activation": "swiglu", "norm": "rms", "bias": False, "n_kv_heads": 2},
+    "2017": {"positions": "sinusoidal", "activation": "relu", "norm_first": False}, "experts": {"n_experts": 3, "n_active_experts": 2}, "no bias": {"bias": False, "activation": "swiglu", "positions": "alibi"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_map_counts_the_parameters_of_the_model(kind):
+    "By chapters 0, 3, 4, 5 and 6: the whole, a block, and each part of it."
+    config = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, **KINDS[kind])
+    torch.manual_seed(0)
+    model = LanguageModel(config, [Block(config) for _ in range(3)], positions=position_vectors(config), norm=final_norm(config))
+    block, data = model.layers[0], interactive.model_map(config, lengths=(7, 5), caption="c").data
+    counts, shown = {view["name"]: view["parameters"] for view in data["views"]}, {part: row["parameters"] for part, row in data["parts"].items()}
+    assert counts == {"decoder block": numel(block), "whole model": numel(model)}
+    assert shown["decoder attention"] == numel(block.attention.sublayer) and shown["decoder feed"] == numel(block.feed_forward.sublayer)
+    assert shown["decoder norm 1"] == shown["decoder norm 2"] == numel(block.attention.norm) and shown["decoder embedding"] == 50 * 24
+    assert shown["decoder lm_head"] == (0 if config.tie_embeddings else 50 * 24) and shown.get("decoder final norm", 0) == numel(model.norm)
+    assert shown.get("decoder positions", 0) == (numel(model.position_embedding) if model.position_embedding else 0) and "decoder cross" not in shown
+    assert data["parts"]["decoder attention"]["times"] == 3 and data["parts"]["decoder lm_head"]["times"] == 1
+    assert tuple(model(torch.zeros(2, 5).long()).shape[1:]) == (5, 50) and data["parts"]["decoder lm_head"]["gives"] == "(B, 5, 50)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_map_counts_an_encoder_decoder(kind):
+    "One table, two stacks; a decoder block has one more attention and one more norm than an encoder block."
+    config = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, kind="encoder-decoder", **KINDS[kind])
+    block, data = Block(config), interactive.model_map(config, caption="c").data
+    more = numel(block) + numel(MultiHeadAttention(config)) + numel(block.attention.norm)
+    rest = 50 * 24 * (1 if config.tie_embeddings else 2) + (numel(position_vectors(config)) if config.positions == "learned" else 0) + (2 * numel(final_norm(config)) if config.norm_first else 0)
+    assert {view["name"]: view["parameters"] for view in data["views"]} == {"encoder block": numel(block), "decoder block": more, "whole model": 3 * (numel(block) + more) + rest}
+
+
+@pytest.mark.parametrize("preset", ["transformer-base", "bert-base", "gpt2", "llama-3-8b", "mixtral-8x7b", "tiny"])
+def test_every_part_of_a_map_is_drawn_inside_and_none_on_another(preset):
+    shown = interactive.model_map(PRESETS[preset], caption="c")
+    drawn = set()
+    for view in shown.data["views"]:
+        (wide, high), boxes = view["size"], view["boxes"]
+        assert wide < 350 and len(boxes) >= 6
+        drawn |= {box["part"] for box in boxes}
+        corners = [(box["x"], box["y"], box["x"] + box["w"], box["y"] + box["h"]) for box in boxes]
+        assert all(0 <= left and 0 <= top and right <= wide and bottom <= high for left, top, right, bottom in corners)
+        for (a, b, c, d), (e, f, g, h) in itertools.combinations(corners, 2):
+            assert c <= e or g <= a or d <= f or h <= b, view["name"]
+        assert all(0 <= x <= wide and 0 <= y <= high for line in view["lines"] for x, y in line["points"])
+    assert drawn == set(shown.data["parts"]) and all(row["says"].endswith(".") for row in shown.data["parts"].values())
+    assert all(f"{row['parameters']:,}" in shown.words and row["gives"] in shown.words for row in shown.data["parts"].values())
+    bridges = sum(line["kind"] == "bridge" for view in shown.data["views"] for line in view["lines"])
+    assert bridges == (2 if PRESETS[preset].kind == "encoder-decoder" else 0)
 
 
 def test_several_sentences_are_told_apart_in_words_and_keep_their_own_tokens():
@@ -401,6 +487,14 @@ def test_mask_growth_counts(js, seed):
         assert one == {"pairs": int(mask[:n, :n].sum()), "added": int(mask[:n, :n].sum() - mask[:n - 1, :n - 1].sum()), "changed": int(mask[:n - 1, n - 1].sum())}
 
 
+def test_a_mask_may_cover_a_source_too():
+    joint = torch.ones(6, 6).bool()
+    joint[:2, 2:], joint[2:, 2:] = False, causal_mask(4)
+    shown = interactive.mask_growth({"decoder": causal_mask(4), "both": joint}, TOKENS, source=["die", "Katze"], caption="c")
+    assert shown.data["source"] == ["die", "Katze"] and [len(mask) for mask in shown.data["masks"]] == [4, 6]
+    assert "source of 2 tokens" in shown.words and "decoder: the 1, cat 2, sat 3, on 4. both: die 2, Katze 2, the 3, cat 4, sat 5, on 6." in shown.words
+
+
 @pytest.mark.parametrize(("mask", "n", "said"), [
     (np.ones((4, 4)), 3, "“sat” brings 5 new pairs. Every earlier row changes too."), (np.tri(4), 3, "“sat” brings 3 new pairs. No earlier row changes."),
     (np.tri(4), 1, "“the” brings 1 new pair."), (np.eye(4) + np.eye(4, k=1), 3, "“sat” brings 2 new pairs. 1 of the 2 earlier rows changes too."),
@@ -506,6 +600,40 @@ def test_rope_clocks_knows_angles_that_training_has_not_shown(js, distance, spee
 ])
 def test_rope_clocks_helpers(js, expression, value):
     assert js("rope_clocks", expression) == value
+
+
+@pytest.mark.parametrize(("width", "base"), [(2, 10_000.0), (8, 10_000.0), (128, 10_000.0), (24, 500.0)])
+def test_position_map_computes_the_sinusoids_of_the_package(js, width, base):
+    data = interactive.position_map(width, base=base, longest=300, caption="c").data
+    shown = js("position_map", "Array.from({length: 300}, (_, t) => Array.from({length: given.width}, (_, j) => m.value(given.speeds, t, j)))", speeds=data["speeds"], width=width)
+    torch.testing.assert_close(torch.tensor(shown, dtype=torch.float64), positions.sinusoidal(torch.arange(300.0).double(), width, base), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize(("at", "said"), [((0, 0), "sin(0 θ₀) = sin(0.00000) = 0.0000"), ((3, 0), "sin(3 θ₀) = sin(3.00000) = 0.1411"), ((3, 1), "cos(3 θ₀) = cos(3.00000) = −0.9900"), ((40, 26), "sin(40 θ₁₃) = sin(0.02249) = 0.0225")])
+def test_position_map_writes_how_a_number_is_computed(js, at, said):
+    speeds = interactive.position_map(32, caption="c").data["speeds"]
+    assert js("position_map", "m.formula(given.speeds, ...given.at)", speeds=speeds, at=at) == said
+    angle, value = (float(part.replace("−", "-")) for part in re.findall(r"\((-?[\d.]+)\)|= (−?[\d.]+)$", said) for part in part if part)
+    assert (math.sin, math.cos)[at[1] % 2](angle) == pytest.approx(value, abs=1e-4)
+
+
+def test_position_map_says_what_a_component_means(js):
+    speeds = interactive.position_map(128, caption="c").data["speeds"]
+    said = js("position_map", "m.meaning(given.speeds, 10000, 17)", speeds=speeds)
+    assert said == "Components 16 and 17 are the sine and the cosine of pair 8, which turns by θ₈ = 10,000^(−16/128) = 0.316228 radians a position: a wave is 19.9 positions long."
+    assert "62,800 positions long" in js("position_map", "m.meaning([1, 1e-4], 10000, 2)")
+
+
+def test_model_map_finds_the_box_in_the_direction_of_a_key(js):
+    boxes = [{"x": x, "y": y, "w": 10, "h": 10} for x, y in ((0, 100), (0, 50), (0, 0), (60, 95), (60, 55), (60, 10))]
+    lead = lambda n, key: js("model_map", "m.towards(given.boxes, given.n, given.key)", boxes=boxes, n=n, key=key)
+    assert [lead(0, key) for key in ("ArrowUp", "ArrowDown", "ArrowRight", "ArrowLeft", "Home", "End", "a")] == [1, 0, 3, 0, 0, 5, None]
+    assert [lead(4, key) for key in ("ArrowUp", "ArrowDown", "ArrowRight", "ArrowLeft")] == [5, 3, 4, 1]
+
+
+@pytest.mark.parametrize(("parameters", "times", "said"), [(0, 6, "none of its own"), (1200, 1, "1,200"), (1000, 6, "1,000 in each of 6 blocks, 6,000 in all")])
+def test_model_map_says_what_a_part_costs(js, parameters, times, said):
+    assert js("model_map", "m.cost(given.part)", part={"parameters": parameters, "times": times}) == said
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1, 3])

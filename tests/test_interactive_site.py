@@ -166,6 +166,8 @@ STATES = {
     "rope_clocks": [{"m": 120, "n": 3, "base": 1}, {"way": 1, "m": 20}, {"way": 3}],
     "next_token": [{"temperature": 0, "draws": 3, "context": 1}, {"temperature": 3, "draws": 40, "keep": 2}],
     "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
+    "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
+    "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
 }
 
 
@@ -769,6 +771,118 @@ def test_head_switches_shows_what_was_measured(appendix, way):
     assert len(rows) == 16 and [float(value) for _, value in rows] == pytest.approx(measured, abs=0.0006) and rows[3][0] == f"{heads[0]} and {heads[1]}"
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger", "sliders"])
+def test_position_map_gives_the_value_and_its_formula(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "position_map")
+    area, title, sums = found.locator(".live-map"), found.locator(".live-title"), found.locator(".live-sum")
+    expect(title).to_have_text("Position 3, component 16: 0.8126")
+    box = area.bounding_box()
+    for position, component in ((10, 33), (63, 127), (0, 0)):
+        at = {"x": (component + 0.5) / 128 * box["width"], "y": (position + 0.5) / 64 * box["height"]}
+        if way == "pointer":
+            area.hover(position=at)
+        elif way == "finger":
+            area.tap(position=at)
+            wanted, (position, component) = (position, component), (state(found, "position"), state(found, "component"))
+            assert abs(position - wanted[0]) <= 1 and abs(component - wanted[1]) <= 2            # a component is less than three pixels wide
+        elif way == "sliders":
+            for name, number in (("Position", position), ("Component", component)):
+                found.locator(".live-slider").filter(has=page.get_by_text(name, exact=True)).locator("input").fill(str(number))
+        else:
+            put(found, {"position": max(0, position - 1), "component": min(127, component + 1)})
+            area.focus()
+            page.keyboard.press("ArrowDown" if position else "ArrowUp")
+            page.keyboard.press("ArrowLeft" if component < 127 else "ArrowRight")
+        angle = position * 10_000 ** (-(component // 2) / 64)
+        value, wave = (np.cos(angle), "cos") if component % 2 else (np.sin(angle), "sin")
+        expect(title).to_have_text(f"Position {position}, component {component}: {value:.4f}".replace("-", "−"))
+        expect(sums).to_contain_text(f"= {wave}({angle:.5f}) = ")
+        assert state(found, "position") == (3 if way == "pointer" else position), "to look is not to choose"
+    if way == "pointer":
+        area.click(position={"x": 1, "y": box["height"] - 2})
+        found.locator("figcaption").hover()
+        expect(title).to_have_text(f"Position 63, component 0: {np.sin(63):.4f}")
+
+
+def test_position_map_follows_the_length_of_the_sequence(appendix):
+    page = appendix()
+    found = figure(page, "position_map")
+    image = lambda: found.locator(".live-layer").evaluate_all("(layers) => layers.map((layer) => layer.style.maskImage)")
+    size = lambda: page.evaluate("""async (url) => { const image = new Image(); image.src = url.slice(5, -2); await image.decode(); return [image.width, image.height]; }""", image()[0])
+    before = image()
+    assert len(set(before)) == 2 and size() == [128, 64]
+    put(found, {"position": 60})
+    found.locator("input[type=range]").first.fill("20")
+    assert size() == [128, 20] and not set(image()) & set(before)
+    expect(found.locator(".live-title")).to_contain_text("Position 19, component 16")
+    assert found.locator("polyline").get_attribute("points").count(",") == 20 and found.locator("input[type=range]").nth(1).get_attribute("max") == "19"
+    found.locator("summary").click()
+    assert found.locator("tbody tr").count() == 128 and found.locator("tbody td").nth(1).inner_text() == f"cos(19 θ₀) = cos(19.00000) = {np.cos(19):.4f}"
+
+
+def test_the_colours_of_position_map_are_its_numbers(appendix):
+    "The opacity of the two images is the positive and the negative part of the table."
+    found = figure(appendix(), "position_map")
+    layers = found.locator(".live-layer").evaluate_all("""async (layers) => Promise.all(layers.map(async (layer) => { const image = new Image();
+        image.src = layer.style.maskImage.slice(5, -2); await image.decode(); const pen = new OffscreenCanvas(image.width, image.height).getContext("2d"); pen.drawImage(image, 0, 0);
+        return [...pen.getImageData(0, 0, image.width, image.height).data].filter((_, n) => n % 4 === 3); }))""")
+    angles = np.arange(64)[:, None] * 10_000.0 ** (-np.arange(64) / 64)
+    table = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(64, 128)
+    up, down = (np.array(layer).reshape(64, 128) / 255 for layer in layers)
+    assert np.abs(up - down - table).max() < 0.005 and (up * down == 0).all()
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_model_map_says_what_a_part_is_for(appendix, way):
+    page = appendix(**(PHONE if way == "finger" else {}))
+    found = figure(page, "model_map")
+    title, facts, box = found.locator(".live-title"), found.locator(".live-facts strong"), lambda name: found.get_by_role("radio", name=name, exact=True)
+    expect(title).to_have_text("decoder: cross-attention")
+    parts = state(found, "parts")
+    walked = {"ArrowDown": "decoder norm 1", "ArrowUp": "decoder cross", "End": "decoder lm_head", "Home": "encoder embedding", "ArrowRight": "decoder embedding"}
+    if way == "keyboard":
+        box("decoder: cross-attention").focus()
+    for key, part in walked.items():
+        name = parts[part]["name"]
+        if way == "pointer":
+            box(name).hover()
+            assert state(found, "part") == "decoder cross", "to look is not to choose"
+        elif way == "finger":
+            box(name).tap()
+        else:
+            page.keyboard.press(key)
+            assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name and box(name).is_checked()
+        expect(title).to_have_text(name)
+        expect(found.locator(".live-says")).to_have_text(parts[part]["says"])
+        assert facts.all_inner_texts()[:2] == [parts[part]["takes"], parts[part]["gives"]]
+        assert state(found, "part") == ("decoder cross" if way == "pointer" else part) and found.locator(".live-now").count() == 1
+    if way == "pointer":
+        found.locator("figcaption").hover()
+        expect(title).to_have_text("decoder: cross-attention")
+        box("encoder: feed-forward").click()
+        found.locator("figcaption").hover()
+        expect(title).to_have_text("encoder: feed-forward")
+        assert found.locator("[role=radio][tabindex='0']").count() == 1
+
+
+def test_model_map_shows_the_blocks_and_the_whole(appendix):
+    found = figure(appendix(), "model_map")
+    views = state(found, "views")
+    labels = lambda: found.locator(".live-part-box").all_inner_texts()
+    for n, view in enumerate(views):
+        chip(found, "View", n).click()
+        assert labels() == [box["label"] for box in view["boxes"]]
+        assert f"{view['parameters']:,} parameters" in found.inner_text()
+        assert found.locator(".live-way.live-bridge").count() == (0 if view["name"] == "encoder block" else 1)
+    found.locator("summary").click()
+    rows = [row.locator("td").all_inner_texts() for row in found.locator("tbody tr").all()]
+    number = lambda text: int(text.replace(",", ""))
+    assert sum(number(one) * number(copies) for *_, one, copies in rows) == views[2]["parameters"]
+    chip(found, "View", 0).click()                                                          # a part that is not there: the first attention
+    expect(found.locator(".live-title")).to_have_text("encoder: self-attention")
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -843,13 +957,15 @@ def sentence(**changes) -> list[dict]:
     (broken("attention_steps", tokens=[]), "no tokens"), (broken("attention_steps", x=[[1, 2]]), "the vectors must be 4 × 2, got 1 rows"),
     (broken("attention_steps", projections=[[[1]], [[1]], [[1]]]), "the query projection must be 3 × 1"), (broken("attention_steps", tokens=MANY), "3000 tokens"),
     (broken("mask_growth", masks=[["1", "11"], []]), "must be 4 × 4 zeros and ones, got 2 rows"), (broken("mask_growth", tokens=[]), "no tokens"),
-    (broken("mask_growth", tokens=MANY), "3,000 tokens are too many"), (broken("mask_growth", masks=[["1111", "11x1", "1111", "1111"]] * 2), "one is “11x1”"),
+    (broken("mask_growth", source=["a"], masks=[["1"] * 4] * 2), "must be 4 × 4 or 5 × 5"), (broken("mask_growth", tokens=MANY), "3,000 tokens are too many"), (broken("mask_growth", masks=[["1111", "11x1", "1111", "1111"]] * 2), "one is “11x1”"),
     (broken("timeline", longest=10**7), "1 and 1,024, got 10000000"), (broken("timeline", layers=0), "layers"), (broken("timeline", seconds=[[8, None, 1]]), "a length and two times"),
     (broken("rope_clocks", query=[]), "0 pairs can't be drawn"), (broken("rope_clocks", key=[[1, 2]]), "the key must be 3 × 2, got 1 rows"), (broken("rope_clocks", longest=10**6), "2 and 4,096, got 1000000"),
     (broken("rope_clocks", speeds=[[[1, None, 1]] * 2] * 4), "the speeds of “none” must be numbers, got null"), (broken("rope_clocks", ways=["none"]), "4 tables of speeds for 1 ways"), (broken("rope_clocks", trained=-1), "at least 1, got -1"),
     (broken("next_token", tokens=[]), "no contexts or no tokens"), (broken("next_token", logits=[[1, 2]]), "the logits must be 2 × 4, got 1 rows"), (broken("next_token", tokens=MANY), "3,000 tokens are too many"),
     (broken("next_token", random=[0.5, 1]), "the random numbers must lie from 0 to 1"), (broken("next_token", keeps=[0]), "from 1, got 0"),
     (broken("head_switches", measured=[0, 1]), "2 heads have 4 subsets, got 2 measurements"), (broken("head_switches", measured=[0, 1, None, 1]), "must be numbers, got null"), (broken("head_switches", heads=[]), "0 heads"),
+    (broken("model_map", views=[]), "no views"), (broken("model_map", parts={}), "a box for “encoder norm 1”"), (broken("model_map", views=[{"name": "x", "boxes": []}]), "“x” has no boxes"),
+    (broken("position_map", speeds=[]), "0 pairs can't be drawn"), (broken("position_map", speeds=[1, None]), "positive numbers, got null"), (broken("position_map", longest=10**6), "2 and 1,024, got 1000000"), (broken("position_map", base="x"), "got x"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -861,7 +977,7 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 
 @pytest.mark.parametrize("chosen", [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
-                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}])
+                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x"}])
 @pytest.mark.parametrize("name", interactive.FIGURES)
 def test_a_choice_out_of_range_is_brought_back(alone, name, chosen):
     page = alone(broken(name, **chosen).to_html(alone=True))
@@ -897,6 +1013,34 @@ def test_the_most_numbers_that_steps_accept_fit(alone, options):
         edge = found.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
         assert cells.evaluate_all("(cells, edge) => cells.every((cell) => cell.getBoundingClientRect().right <= edge && cell.getBoundingClientRect().width > 24)", edge)
     assert page.errors == []
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_mask_growth_with_a_source_that_is_there_from_the_start(alone, options):
+    source, target = ["die", "Katze", "saß"], TOKENS
+    joint = torch.ones(7, 7).bool()
+    joint[:3, 3:], joint[3:, 3:] = False, torch.ones(4, 4).tril().bool()
+    masks = {"encoder": torch.ones(4, 4).bool(), "decoder": torch.ones(4, 4).tril().bool(), "encoder-decoder": joint}
+    page = alone(f"<!doctype html><meta name=viewport content='width=device-width'>{interactive.mask_growth(masks, target, source=source, shown=1, caption='c').to_html(alone=True)}", **options)
+    found = page.locator("figure.live")
+    pairs = lambda: [int(re.search(r"(\d+) pairs? in all", text)[1]) for text in found.locator(".live-news").all_inner_texts()]
+    open_ = lambda: [found.locator(".live-grid").nth(panel).locator("[aria-label='reads']").count() for panel in range(3)]
+    press = found.get_by_role("button", name="Generate")
+    for n in (1, 2, 3, 4):
+        assert pairs() == open_() == [n * n, n * (n + 1) // 2, 9 + 3 * n + n * (n + 1) // 2]
+        assert found.locator(".live-text").first.locator(".live-word").all_inner_texts() == source
+        expect(found.locator(".live-says")).to_have_text(f"Of {n} token{'s' if n > 1 else ''} and 3 source tokens, “{target[n - 1]}” may read: encoder {n}, decoder {n}, encoder-decoder {n + 3}.")
+        news = found.locator(".live-news").all_inner_texts()
+        assert ("Every earlier row changes too." in news[0]) == (n > 1) and "No earlier row changes." in news[2]
+        assert cell(found, 6, 6, panel=2).get_attribute("aria-label") == ("reads" if n == 4 else "not written yet")
+        if n < 4:
+            press.tap() if options else press.click()
+    cell(found, 1, 5, panel=2).click()                                                       # a row of the source: the other panels have none
+    expect(found.locator(".live-says")).to_have_text("Of 4 tokens and 3 source tokens, “Katze” may read: encoder-decoder 3.")
+    assert state(found, "row") == -2 and page.evaluate("document.documentElement.scrollWidth <= innerWidth") and page.errors == []
+    cell(found, 1, 1, panel=1).click()
+    expect(found.locator(".live-says")).to_contain_text("“cat” may read: encoder 4, decoder 2, encoder-decoder 5.")
+    assert cell(found, 4, 4, panel=2).evaluate("(node) => node.classList.contains('live-used')")
 
 
 def test_steps_follow_the_room_that_they_have(alone):

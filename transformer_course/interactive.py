@@ -22,11 +22,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .config import Config
 from .figures import spoken
 
 # %% auto #0
 __all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
-           'mask_growth', 'timeline', 'rope_clocks', 'next_token', 'head_switches']
+           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -37,6 +38,8 @@ FIGURES = (
     "rope_clocks",
     "next_token",
     "head_switches",
+    "position_map",
+    "model_map",
 )
 
 
@@ -434,9 +437,11 @@ def attention_steps(
     return InteractiveFigure("attention_steps", data, chosen, caption, words)
 
 # %% ../nbs/tools/interactive.ipynb #eee10591
-def _bits(mask: Numbers, name: str, tokens: list[str]) -> list[str]:
-    "A boolean matrix as rows of 0 and 1, checked."
+def _bits(mask: Numbers, name: str, source: list[str], tokens: list[str]) -> list[str]:
+    "A boolean matrix as rows of 0 and 1, checked; with the source if it is that large."
     array = _numbers(mask, f"mask {name}", "readers, read")
+    if len(array) == len(source) + len(tokens):
+        tokens = source + tokens
     _fit(array, f"rows and columns of the mask {name}", tokens, tokens)
     if not np.isin(array, (0, 1)).all():
         raise ValueError(
@@ -447,25 +452,41 @@ def _bits(mask: Numbers, name: str, tokens: list[str]) -> list[str]:
 
 # %% ../nbs/tools/interactive.ipynb #98257779
 def mask_growth(
-    masks: Mapping[str, Numbers], tokens: Numbers, *, caption: str, shown: int = 1
+    masks: Mapping[str, Numbers],
+    tokens: Numbers,
+    *,
+    caption: str,
+    shown: int = 1,
+    source: Numbers = (),
 ) -> InteractiveFigure:
     """Masks for one text, while it grows by one token after the other.
 
-    `masks` maps names to boolean matrices, (T, T), true where a token may read another.
-    `shown` is the number of tokens at first.
+    `masks` maps names to boolean matrices, true where a token may read another: (T, T),
+    or (S + T, S + T) where the S tokens of `source` stand before the T tokens of the
+    text. The source is there from the start; of the text `shown` tokens are.
     Raises ValueError for masks that are not boolean or do not fit the tokens.
     """
-    tokens = _tokens(tokens)
+    tokens, source = _tokens(tokens), _tokens(source)
     if not masks:
         raise ValueError(f"no masks for {len(tokens)} tokens: there is nothing to show")
-    _at_most(24, len(tokens), "tokens")
-    rows = {str(name): _bits(mask, name, tokens) for name, mask in masks.items()}
+    _at_most(24, len(source) + len(tokens), "tokens")
+    rows = {
+        str(name): _bits(mask, name, source, tokens) for name, mask in masks.items()
+    }
     shown = _among(shown, 1, len(tokens), "shown")
     words = f"How many of {len(tokens)} tokens each may read."
+    if source:
+        words = f"A source of {len(source)} tokens is there from the start. {words}"
     for name, bits in rows.items():
-        counted = (f"{token} {row.count('1')}" for token, row in zip(tokens, bits))
+        readers = source + tokens if len(bits) > len(tokens) else tokens
+        counted = (f"{token} {row.count('1')}" for token, row in zip(readers, bits))
         words += f" {name}: {', '.join(counted)}."
-    data = {"tokens": tokens, "names": list(rows), "masks": list(rows.values())}
+    data = {
+        "tokens": tokens,
+        "source": source,
+        "names": list(rows),
+        "masks": list(rows.values()),
+    }
     chosen = {"shown": shown, "row": None}
     return InteractiveFigure("mask_growth", data, chosen, caption, words)
 
@@ -510,6 +531,58 @@ def timeline(
     chosen = {"length": length, "writing": False, "step": 1}
     return InteractiveFigure("timeline", data, chosen, caption, words)
 
+# %% ../nbs/tools/interactive.ipynb #6c98f7b8
+def _speeds(width: int, base: float) -> np.ndarray:
+    "By how much each pair turns per token, in radians (Su et al. 2021, section 3.2)."
+    if not 0 < base < np.inf:
+        raise ValueError(f"base={base} must be more than 0, and finite")
+    return base ** (-np.arange(0, width, 2) / width)
+
+
+def _precise(array: np.ndarray) -> list:
+    "Nine significant digits: an angle is a speed times a position."
+    return [float(f"{number:.9g}") for number in array]
+
+# %% ../nbs/tools/interactive.ipynb #ca2599ed
+def position_map(
+    d_model: int = 128,
+    *,
+    caption: str,
+    length: int = 64,
+    longest: int = 256,
+    base: float = 10_000.0,
+    at: tuple[int, int] = (1, 0),
+) -> InteractiveFigure:
+    """Sinusoidal positions as a map that gives the formula of each number.
+
+    `length` positions at first, of `longest`, with `d_model` components each, sine and
+    cosine of `d_model / 2` angles; `at` are the position and the component at first.
+    Raises ValueError for an odd width, a base that is not positive, and for sizes that
+    can't be drawn.
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    width = _among(d_model, 2, 512, "d_model")
+    if width % 2:
+        raise ValueError(f"d_model={width} must be even: {width // 2} pairs leave 1")
+    longest = _among(longest, 2, 1024, "longest")
+    length = _among(length, 2, longest, "length")
+    position = _among(at[0], 0, length - 1, "a position")
+    component = _among(at[1], 0, width - 1, "a component")
+    speeds = _speeds(width, base)
+    data = {"speeds": _precise(speeds), "base": float(base), "longest": longest}
+    chosen = {"length": length, "position": position, "component": component}
+    words = (
+        f"Sinusoidal positions: {length} positions with {width} components each. "
+        "Components 2i and 2i + 1 of position t are sin(t θ) and cos(t θ), where θ = "
+        f"{base:,.10g}^(-2i/{width}). A wave is {2 * np.pi / speeds[0]:.3g} positions "
+        f"long in the first pair and {2 * np.pi / speeds[-1]:,.0f} in the last."
+    )
+    for t in [t for t in (0, 1, 2, 10, 100) if t < length]:
+        pairs = np.stack([np.sin(t * speeds), np.cos(t * speeds)], 1)[:3].flatten()
+        begins = ", ".join(f"{number:.2f}" for number in pairs)
+        words += f" Position {t} begins with {begins}."
+    return InteractiveFigure("position_map", data, chosen, caption, words)
+
 # %% ../nbs/tools/interactive.ipynb #365ad20d
 def _pairs(vector: Numbers, what: str, layout: str) -> np.ndarray:
     "The components of a vector as rows of two that turn together."
@@ -520,13 +593,6 @@ def _pairs(vector: Numbers, what: str, layout: str) -> np.ndarray:
     if len(numbers) % 2:
         raise ValueError(f"{what}: {len(numbers)} components can't be paired")
     return numbers.reshape(2, -1).T if layout == "half" else numbers.reshape(-1, 2)
-
-
-def _speeds(width: int, base: float) -> np.ndarray:
-    "By how much each pair turns per token, in radians (Su et al. 2021, section 3.2)."
-    if not 0 < base < np.inf:
-        raise ValueError(f"base={base} must be more than 0, and finite")
-    return base ** (-np.arange(0, width, 2) / width)
 
 
 def _stretched(
@@ -604,11 +670,6 @@ def rope_clocks(
     chosen = {"m": m, "n": n, "base": 0, "way": 0}
     words = _turned(q, k, tables[0]["none"], m, n, longest)
     return InteractiveFigure("rope_clocks", data, chosen, caption, words)
-
-
-def _precise(array: np.ndarray) -> list:
-    "Nine significant digits: an angle is a speed times a position."
-    return [float(f"{number:.9g}") for number in array]
 
 
 def _turned(
@@ -759,3 +820,321 @@ def head_switches(
     }
     chosen = {"on": [True] * len(names)}
     return InteractiveFigure("head_switches", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #cb24fefb
+def _linear(inputs: int, outputs: int, bias: bool) -> int:
+    return inputs * outputs + (outputs if bias else 0)
+
+
+def _counts(config: Config) -> dict[str, int]:
+    "The parameters of a norm, of attention and of a feed-forward layer."
+    d, f, bias = config.d_model, config.d_ff, config.bias
+    kv = config.n_kv_heads * config.d_head
+    into = 2 if config.activation == "swiglu" else 1  # matrices that read the stream
+    feed = into * _linear(d, f, bias) + _linear(f, d, bias)
+    if config.n_experts > 1:
+        feed = config.n_experts * feed + d * config.n_experts
+    return {
+        "norm": d * (2 if config.norm == "layer" and bias else 1),
+        "attention": 2 * _linear(d, d, bias) + 2 * _linear(d, kv, bias),
+        "feed-forward": feed,
+    }
+
+
+def _feed_said(config: Config) -> str:
+    "A feed-forward layer in a sentence."
+    said = f"Two matrices with {config.activation} between them"
+    if config.activation == "swiglu":
+        said = "Three matrices, one of them a gate"
+    said += f", {config.d_ff:,} numbers wide inside, work on each token alone."
+    if config.n_experts > 1:
+        experts = f"{config.n_active_experts} of {config.n_experts}"
+        said += f" A router sends each token through {experts} such layers."
+    return said
+
+
+def _norm_said(config: Config) -> str:
+    "A norm in a clause."
+    if config.norm == "rms":
+        return "Scales each vector to a root mean square of 1"
+    return "Shifts and scales each vector to mean 0 and variance 1"
+
+# %% ../nbs/tools/interactive.ipynb #ae64e583
+def _block_parts(config: Config, side: str, length: int, source: int) -> dict:
+    "The parts of a block by their ids: name, sentence, shapes, parameters, how often."
+    counts, heads = _counts(config), config.n_heads
+    x, memory = f"(B, {length}, {config.d_model})", f"(B, {source}, {config.d_model})"
+    sized = f"{heads} heads of width {config.d_head}"
+    if config.n_kv_heads < heads:
+        sized += f" that share {config.n_kv_heads} heads of keys and values"
+    reads = {
+        "encoder": "Each token reads all tokens, before it and after it",
+        "decoder": "Each token reads itself and the tokens before it",
+    }[side]
+    turned = {
+        "rope": " Queries and keys are rotated by their positions.",
+        "alibi": " Scores get smaller with the distance.",
+    }.get(config.positions, "")
+    rows = {
+        "attention": (
+            "masked self-attention" if side == "decoder" else "self-attention",
+            f"{reads}, in {sized}; weights (B, {heads}, {length}, {length}).{turned}",
+            x,
+            counts["attention"],
+        ),
+        "cross": (
+            "cross-attention",
+            "The bridge: each target token reads the output of the encoder. Queries "
+            f"come from the target, keys and values from the source; {sized}, weights "
+            f"(B, {heads}, {length}, {source}).",
+            f"{x} and {memory}",
+            counts["attention"],
+        ),
+        "feed": ("feed-forward", _feed_said(config), x, counts["feed-forward"]),
+    }
+    if side == "encoder" or config.kind == "decoder":
+        del rows["cross"]
+    where = "before the layer reads it" if config.norm_first else "after the addition"
+    for n in range(1, len(rows) + 1):
+        said = f"{_norm_said(config)}, {where}."
+        rows[f"norm {n}"] = (f"norm {n}", said, x, counts["norm"])
+    rows["residual"] = (
+        "residual connection",
+        "Adds what a layer computed to the vectors that it has read.",
+        f"{x} and {x}",
+        0,
+    )
+    return {
+        f"{side} {part}": [f"{side}: {name}", said, takes, x, number, config.n_layers]
+        for part, (name, said, takes, number) in rows.items()
+    }
+
+
+def _stack_parts(config: Config, side: str, length: int) -> dict:
+    "The parts of a stack around its blocks; a decoder's end with the output map."
+    d, v, norm = config.d_model, config.vocab_size, _counts(config)["norm"]
+    x, shared = f"(B, {length}, {d})", side == "decoder" and config.kind != "decoder"
+    looks = f"Looks up a vector of {d:,} numbers for each token."
+    if shared:
+        looks += " It is the table of the source, so it has no parameters of its own."
+    rows = {"embedding": (looks, f"(B, {length})", x, 0 if shared else v * d)}
+    if config.positions in ("learned", "sinusoidal"):
+        kind = {"learned": "a learned vector", "sinusoidal": "sines and cosines"}
+        said = f"Adds {kind[config.positions]} for each position, so that order counts."
+        table = (
+            config.max_len * d if config.positions == "learned" and not shared else 0
+        )
+        rows["positions"] = (said, x, x, table)
+    if config.n_segments and config.kind == "encoder":
+        said = f"Adds one of {config.n_segments} learned vectors: which text it is."
+        rows["segments"] = (said, x, x, config.n_segments * d)
+    if config.kind == "encoder" and not config.norm_first:
+        said = f"{_norm_said(config)}, before the first block."
+        rows["embedding norm"] = (said, x, x, norm)
+    if config.norm_first:
+        said = f"{_norm_said(config)}, after the last block."
+        rows["final norm"] = (said, x, x, norm)
+    if side == "decoder":
+        said = f"Turns each vector into {v:,} logits, one for each token."
+        if config.tie_embeddings:
+            said += " It uses the table of the embedding."
+        logits = f"(B, {length}, {v})"
+        rows["lm_head"] = (said, x, logits, 0 if config.tie_embeddings else v * d)
+    return {
+        f"{side} {name}": [f"{side}: {name}", *row, 1] for name, row in rows.items()
+    }
+
+# %% ../nbs/tools/interactive.ipynb #8c49d2bb
+_KIND_OF = {"attention": "attention", "cross": "attention", "feed": "feed"}
+
+
+def _box(part: str, label: str, x: float, y: float, wide: float, high: float) -> dict:
+    "A box around (x, y) that stands for a part."
+    name = part.split(" ", 1)[-1]
+    place = {"x": x - wide / 2, "y": y - high / 2, "w": wide, "h": high}
+    return {"part": part, "label": label, "kind": _KIND_OF.get(name, "stream"), **place}
+
+
+def _drawing(boxes: list, lines: list, texts: list, frames: list = ()) -> dict:
+    "A drawing whose corner is at (0, 0)."
+    spots = [(b["x"], b["y"]) for b in [*boxes, *frames]]
+    spots += [(b["x"] + b["w"], b["y"] + b["h"]) for b in [*boxes, *frames]]
+    spots += [point for line in lines for point in line["points"]]
+    spots += [
+        (x + side * 4 * len(said), y - 14) for said, x, y in texts for side in (-1, 1)
+    ]
+    spots += [(x, y + 6) for _, x, y in texts]
+    left, top = min(x for x, _ in spots) - 4, min(y for _, y in spots) - 4
+    for one in [*boxes, *frames]:
+        one["x"], one["y"] = one["x"] - left, one["y"] - top
+    for line in lines:
+        line["points"] = [[x - left, y - top] for x, y in line["points"]]
+    size = [max(x for x, _ in spots) - left + 4, max(y for _, y in spots) - top + 4]
+    said = [[text, x - left, y - top] for text, x, y in texts]
+    return {
+        "size": size,
+        "boxes": boxes,
+        "lines": lines,
+        "texts": said,
+        "frames": [*frames],
+    }
+
+
+def _line(*points: tuple[float, float], kind: str = "", head: bool = True) -> dict:
+    return {"points": [*points], "kind": kind, "head": head}
+
+
+def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict:
+    "The residual stream upwards, with the layers that read from it and add to it."
+    boxes, lines, texts = [], [], [("in", 40, 0)]
+    low = -14.0
+    layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
+    for n, name in enumerate(layers, 1):
+        y = low - 26
+        up = y - 44
+        norm = f"{side} norm {n}"
+        if config.norm_first:
+            boxes.append(_box(norm, "norm", 116, y, 62, 28))
+            lines += [_line((40, y), (85, y)), _line((147, y), (176, y))]
+        else:
+            lines.append(_line((40, y), (176, y)))
+        label = parts[f"{side} {name}"][0].split(": ")[1]
+        boxes.append(_box(f"{side} {name}", label, 250, y, 148, 30))
+        if name == "cross":
+            memory = [(324, 2), (340, 2), (340, y), (324, y)]
+            boxes.append(_box("encoder output", "encoder output", 250, 2, 148, 26))
+            lines.append(_line(*memory, kind="bridge"))
+        plus = _box(f"{side} residual", "+", 40, up, 24, 24)
+        lines += [
+            _line((250, y - 15), (250, up), (52, up)),
+            _line((40, low), (40, up + 12), kind="stream", head=False),
+        ]
+        boxes.append(plus)
+        low = up - 12
+        if not config.norm_first:
+            lines.append(_line((40, low), (40, low - 12), kind="stream", head=False))
+            boxes.append(_box(norm, "norm", 40, low - 26, 62, 28))
+            low -= 40
+    lines.append(_line((40, low), (40, low - 22), kind="stream"))
+    texts.append(("out", 40, low - 28))
+    return _drawing(boxes, lines, texts)
+
+
+def _column(config: Config, side: str, parts: Mapping[str, list], x: float) -> tuple:
+    "A stack from its tokens to its output: boxes, lines, texts, frame, and its top."
+    layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
+    block = []
+    for n, name in enumerate(layers, 1):
+        pair = [f"norm {n}", name]
+        block += pair if config.norm_first else pair[::-1]
+    before = ("embedding", "positions", "segments", "embedding norm")
+    rows = [*before, *block, "final norm", "lm_head"]
+    boxes, lines, y = [], [], -14.0
+    for name in [name for name in rows if f"{side} {name}" in parts]:
+        high = 22 if "norm" in name else 28
+        label = parts[f"{side} {name}"][0].split(": ")[1]
+        label = "norm" if "norm" in name else label
+        y -= 22 if name == block[0] else 12
+        boxes.append(_box(f"{side} {name}", label, x, y - high / 2, 144, high))
+        lines.append(_line((x, -14 if len(boxes) == 1 else boxes[-2]["y"]), (x, y)))
+        y -= high + (10 if name == block[-1] else 0)
+    inside = [box for box in boxes if box["part"].split(" ", 1)[1] in block]
+    top, bottom = inside[-1]["y"] - 8, inside[0]["y"] + inside[0]["h"] + 8
+    frame = {"x": x - 80, "y": top, "w": 160, "h": bottom - top}
+    text = (
+        "tokens"
+        if config.kind != "encoder-decoder"
+        else {"encoder": "source tokens", "decoder": "target tokens"}[side]
+    )
+    return boxes, lines, [(text, x, 0)], frame, boxes[-1]["y"]
+
+
+def _whole_drawing(config: Config, parts: Mapping[str, list]) -> dict:
+    "The stacks beside each other, and the bridge between them."
+    boxes, lines, texts, frames = [], [], [], []
+    sides = [s for s in ("encoder", "decoder") if f"{s} feed" in parts]
+    for n, side in enumerate(sides):
+        x = 84 + 178 * n
+        more, ways, names, frame, top = _column(config, side, parts, x)
+        boxes, lines = [*boxes, *more], [*lines, *ways]
+        texts, frames = [*texts, *names], [*frames, frame]
+        if side == "encoder" and len(sides) == 2:
+            out = top
+        else:
+            end = "logits" if side == "decoder" else "last hidden states"
+            lines.append(_line((x, top), (x, top - 22)))
+            texts.append((end, x, top - 28))
+    if len(sides) == 2:
+        [cross] = [box for box in boxes if box["part"] == "decoder cross"]
+        y = cross["y"] + cross["h"] / 2
+        up = min(out, frames[0]["y"]) - 14
+        way = [(84, out), (84, up), (173, up), (173, y), (cross["x"], y)]
+        lines.append(_line(*way, kind="bridge"))
+    return _drawing(boxes, lines, texts, frames)
+
+# %% ../nbs/tools/interactive.ipynb #15b8b627
+def model_map(
+    config: Config,
+    *,
+    caption: str,
+    view: str = "whole model",
+    lengths: tuple[int, int] = (7, 5),
+) -> InteractiveFigure:
+    """A model as boxes: what each part is for, its shapes and its parameters.
+
+    The views of an encoder-decoder are "encoder block", "decoder block" and "whole
+    model"; an encoder and a decoder have one block. `view` is shown at first. `lengths`
+    are the tokens that the encoder and the decoder read.
+    Raises ValueError for a view that the model does not have, and for lengths that are
+    longer than the config's `max_len`.
+    """
+    source, target = (_among(n, 1, config.max_len, "a length") for n in lengths)
+    sides = {"encoder": source, "decoder": target}
+    sides = {side: n for side, n in sides.items() if side in config.kind.split("-")}
+    parts, totals = {}, {}
+    for side, length in sides.items():
+        block = _block_parts(config, side, length, source)
+        parts |= _stack_parts(config, side, length) | block
+        totals[f"{side} block"] = sum(row[4] for row in block.values())
+    drawings = {f"{s} block": _block_drawing(config, s, parts) for s in sides}
+    drawings["whole model"] = _whole_drawing(config, parts)
+    if view not in drawings:
+        raise ValueError(f"view={view!r} is none of {_listing(list(drawings))}")
+    if len(sides) == 2:
+        memory = f"(B, {source}, {config.d_model})"
+        said = "A vector for each source token: what the decoder knows of the source."
+        parts["encoder output"] = ["encoder: output", said, memory, memory, 0, 1]
+    totals["whole model"] = sum(row[4] * row[5] for row in parts.values())
+    views = [
+        {"name": name, "parameters": totals[name], **drawing}
+        for name, drawing in drawings.items()
+    ]
+    fields = ("name", "says", "takes", "gives", "parameters", "times")
+    data = {
+        "views": views,
+        "parts": {part: dict(zip(fields, row)) for part, row in parts.items()},
+    }
+    first = (
+        "decoder cross"
+        if "decoder cross" in parts
+        else f"{next(iter(sides))} attention"
+    )
+    chosen = {"view": list(drawings).index(view), "part": first}
+    words = _mapped(config, sides, parts, totals["whole model"])
+    return InteractiveFigure("model_map", data, chosen, caption, words)
+
+
+def _mapped(
+    config: Config, sides: Mapping, parts: Mapping[str, list], total: int
+) -> str:
+    "A model in words."
+    words = (
+        f"Map of a model ({config.kind}) with {config.n_layers} blocks in each stack "
+        f"and {total:,} parameters."
+    )
+    for name, _, takes, gives, number, times in parts.values():
+        often = f" in each of {times} blocks" if times > 1 else ""
+        words += (
+            f" {name.capitalize()}: {takes} to {gives}, {number:,} parameters{often}."
+        )
+    return words

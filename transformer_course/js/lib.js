@@ -31,7 +31,7 @@ export function expect(what, matrix, rows, columns) {
   if (wrong !== undefined) throw new RangeError(`${what} must be numbers, got ${wrong}`);
 }
 
-const DRAWN = new Set(["svg", "path", "line", "circle", "polyline", "text"]);
+const DRAWN = new Set(["svg", "g", "rect", "path", "line", "circle", "polyline", "text"]);
 const REACHED = new Set(["button", "input", "summary"]);
 /** An element: `e("div.class", {attribute: value, onclick: f}, …children)`. Text is text, never markup. */
 export function e(tag, attributes = {}, ...children) {
