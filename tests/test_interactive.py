@@ -239,14 +239,14 @@ def test_every_part_of_a_map_is_drawn_inside_and_none_on_another(preset):
     shown = interactive.model_map(PRESETS[preset], caption="c")
     drawn = set()
     for view in shown.data["views"]:
-        (wide, high), boxes = view["size"], view["boxes"]
+        (x0, y0, wide, high), boxes = view["view_box"], view["boxes"]
         assert wide < 350 and len(boxes) >= 6
         drawn |= {box["part"] for box in boxes}
         corners = [(box["x"], box["y"], box["x"] + box["w"], box["y"] + box["h"]) for box in boxes]
-        assert all(0 <= left and 0 <= top and right <= wide and bottom <= high for left, top, right, bottom in corners)
+        assert all(x0 <= left and y0 <= top and right <= x0 + wide and bottom <= y0 + high for left, top, right, bottom in corners)
         for (a, b, c, d), (e, f, g, h) in itertools.combinations(corners, 2):
             assert c <= e or g <= a or d <= f or h <= b, view["name"]
-        assert all(0 <= x <= wide and 0 <= y <= high for line in view["lines"] for x, y in line["points"])
+        assert all(x0 <= x <= x0 + wide and y0 <= y <= y0 + high for line in view["lines"] for x, y in line["points"])
     assert drawn == set(shown.data["parts"]) and all(row["says"].endswith(".") for row in shown.data["parts"].values())
     assert all(f"{row['parameters']:,}" in shown.words and row["gives"] in shown.words for row in shown.data["parts"].values())
     bridges = sum(line["kind"] == "bridge" for view in shown.data["views"] for line in view["lines"])

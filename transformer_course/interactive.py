@@ -948,46 +948,33 @@ def _stack_parts(config: Config, side: str, length: int) -> dict:
 _KIND_OF = {"attention": "attention", "cross": "attention", "feed": "feed"}
 
 
-def _box(part: str, label: str, x: float, y: float, wide: float, high: float) -> dict:
+def _box(part: str, label: str, x: int, y: int, wide: int, high: int) -> dict:
     "A box around (x, y) that stands for a part."
-    name = part.split(" ", 1)[-1]
-    place = {"x": x - wide / 2, "y": y - high / 2, "w": wide, "h": high}
-    return {"part": part, "label": label, "kind": _KIND_OF.get(name, "stream"), **place}
+    kind = _KIND_OF.get(part.split(" ", 1)[-1], "stream")
+    place = {"x": x - wide // 2, "y": y - high // 2, "w": wide, "h": high}
+    return {"part": part, "label": label, "kind": kind, **place}
 
 
-def _drawing(boxes: list, lines: list, texts: list, frames: list = ()) -> dict:
-    "A drawing whose corner is at (0, 0)."
-    spots = [(b["x"], b["y"]) for b in [*boxes, *frames]]
-    spots += [(b["x"] + b["w"], b["y"] + b["h"]) for b in [*boxes, *frames]]
+def _drawing(boxes: list, lines: list, texts: list, frames: Sequence = ()) -> dict:
+    "A drawing with its view box: the left, the top, the width and the height."
+    both = [(b, i) for b in [*boxes, *frames] for i in (0, 1)]  # two corners
+    spots = [(b["x"] + i * b["w"], b["y"] + i * b["h"]) for b, i in both]
     spots += [point for line in lines for point in line["points"]]
-    spots += [
-        (x + side * 4 * len(said), y - 14) for said, x, y in texts for side in (-1, 1)
-    ]
-    spots += [(x, y + 6) for _, x, y in texts]
-    left, top = min(x for x, _ in spots) - 4, min(y for _, y in spots) - 4
-    for one in [*boxes, *frames]:
-        one["x"], one["y"] = one["x"] - left, one["y"] - top
-    for line in lines:
-        line["points"] = [[x - left, y - top] for x, y in line["points"]]
-    size = [max(x for x, _ in spots) - left + 4, max(y for _, y in spots) - top + 4]
-    said = [[text, x - left, y - top] for text, x, y in texts]
-    return {
-        "size": size,
-        "boxes": boxes,
-        "lines": lines,
-        "texts": said,
-        "frames": [*frames],
-    }
+    spots += [(x + i * len(said), y) for said, x, y in texts for i in (-4, 4)]
+    xs, ys = zip(*spots)
+    view = [min(xs) - 4, min(ys) - 12, max(xs) - min(xs) + 8, max(ys) - min(ys) + 24]
+    drawn = {"boxes": boxes, "lines": lines, "texts": texts, "frames": [*frames]}
+    return {"view_box": view, **drawn}
 
 
-def _line(*points: tuple[float, float], kind: str = "", head: bool = True) -> dict:
+def _line(*points: tuple[int, int], kind: str = "", head: bool = True) -> dict:
     return {"points": [*points], "kind": kind, "head": head}
 
 
 def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict:
     "The residual stream upwards, with the layers that read from it and add to it."
     boxes, lines, texts = [], [], [("in", 40, 0)]
-    low = -14.0
+    low = -14
     layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
     for n, name in enumerate(layers, 1):
         y = low - 26
@@ -1020,7 +1007,7 @@ def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict
     return _drawing(boxes, lines, texts)
 
 
-def _column(config: Config, side: str, parts: Mapping[str, list], x: float) -> tuple:
+def _column(config: Config, side: str, parts: Mapping[str, list], x: int) -> tuple:
     "A stack from its tokens to its output: boxes, lines, texts, frame, and its top."
     layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
     block = []
@@ -1029,13 +1016,13 @@ def _column(config: Config, side: str, parts: Mapping[str, list], x: float) -> t
         block += pair if config.norm_first else pair[::-1]
     before = ("embedding", "positions", "segments", "embedding norm")
     rows = [*before, *block, "final norm", "lm_head"]
-    boxes, lines, y = [], [], -14.0
+    boxes, lines, y = [], [], -14
     for name in [name for name in rows if f"{side} {name}" in parts]:
         high = 22 if "norm" in name else 28
         label = parts[f"{side} {name}"][0].split(": ")[1]
         label = "norm" if "norm" in name else label
         y -= 22 if name == block[0] else 12
-        boxes.append(_box(f"{side} {name}", label, x, y - high / 2, 144, high))
+        boxes.append(_box(f"{side} {name}", label, x, y - high // 2, 144, high))
         lines.append(_line((x, -14 if len(boxes) == 1 else boxes[-2]["y"]), (x, y)))
         y -= high + (10 if name == block[-1] else 0)
     inside = [box for box in boxes if box["part"].split(" ", 1)[1] in block]
@@ -1066,7 +1053,7 @@ def _whole_drawing(config: Config, parts: Mapping[str, list]) -> dict:
             texts.append((end, x, top - 28))
     if len(sides) == 2:
         [cross] = [box for box in boxes if box["part"] == "decoder cross"]
-        y = cross["y"] + cross["h"] / 2
+        y = cross["y"] + cross["h"] // 2
         up = min(out, frames[0]["y"]) - 14
         way = [(84, out), (84, up), (173, up), (173, y), (cross["x"], y)]
         lines.append(_line(*way, kind="bridge"))
