@@ -27,7 +27,8 @@ from .figures import spoken
 
 # %% auto #0
 __all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
-           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map']
+           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map',
+           'stream_sizes']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -40,6 +41,7 @@ FIGURES = (
     "head_switches",
     "position_map",
     "model_map",
+    "stream_sizes",
 )
 
 
@@ -1125,3 +1127,44 @@ def _mapped(
             f" {name.capitalize()}: {takes} to {gives}, {number:,} parameters{often}."
         )
     return words
+
+# %% ../nbs/tools/interactive.ipynb #af970303
+def stream_sizes(
+    sizes: Mapping[str, Numbers],
+    *,
+    caption: str,
+    depth: int | None = None,
+    scale: str = "logarithmic",
+) -> InteractiveFigure:
+    """How large the residual stream is after each sublayer, in up to four ways.
+
+    `sizes` maps the names of the ways to (N + 1,) positive numbers, the first of them
+    before all sublayers. `depth` sublayers are shown at first (default: all N); `scale`
+    is logarithmic or linear.
+    Raises ValueError for sizes that are not positive, that differ in number or can't be
+    told apart.
+    """
+    if not sizes:
+        raise ValueError("sizes of 0 ways: there is nothing to show")
+    _at_most(4, len(sizes), "ways")
+    rows = {str(name): _numbers(one, str(name), "sizes") for name, one in sizes.items()}
+    first = next(iter(rows.values()))
+    for name, row in rows.items():
+        if row.size != first.size or row.size < 2 or row.min() <= 0:
+            raise ValueError(
+                f"{name}: expected {max(first.size, 2)} positive sizes, as the first "
+                f"way has, got {row.size}, the smallest of them {row.min():.3g}"
+            )
+    last = first.size - 1
+    _at_most(512, last, "sublayers")
+    depth = last if depth is None else _among(depth, 1, last, "depth")
+    scales = ("logarithmic", "linear")
+    if scale not in scales:
+        raise ValueError(f"scale={scale!r} is neither {' nor '.join(scales)}")
+    words = f"Size of the residual stream after each of {last} sublayers."
+    for name, row in rows.items():
+        some = [i for i in (0, 1, 2, 4, 8, 16, 32, 64, 128) if i < last] + [last]
+        words += f" {name}: " + ", ".join(f"{i}: {row[i]:.3g}" for i in some) + "."
+    data = {"names": list(rows), "sizes": [_short(row) for row in rows.values()]}
+    chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
+    return InteractiveFigure("stream_sizes", data, chosen, caption, words)
