@@ -11,7 +11,7 @@ export function axis(sizes, linear) {
   const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
   if (linear) return { ends: [0, 1.05 * most], marks: [0, most / 2, most] };
   const [from, to] = [Math.floor(Math.log10(least) + 1e-9), Math.ceil(Math.log10(most) - 1e-9)], last = Math.max(to, from + 1), step = Math.ceil((last - from) / 5);
-  const marks = Array.from({ length: Math.floor((last - from) / step) + 1 }, (_, n) => 10 ** (from + n * step));
+  const marks = Array.from({ length: Math.floor((last - from) / step) + 1 }, (_, n) => 10 ** (from + n * step)).filter((x, n) => n < 2 || x <= most);
   return { ends: [Math.min(least, marks[0]), Math.max(most, marks.at(-1))], marks };
 }
 
@@ -32,7 +32,7 @@ function draw({ body, data, get, index, put, on }) {
   const pick = choice("Scale", ["logarithmic", "linear"], (n) => put("scale", n));
   const deep = slider("Depth", { min: 1, max: last, says: (n) => plural(n, "sublayer"), oninput: (n) => put("depth", n) });
   const switches = names.map((name, n) => toggle(name, (now) => put("on", shown().map((was, k) => (k === n ? now : was)))));
-  switches.forEach(({ node }, n) => node.classList.add(`live-way-${n}`));
+  switches.forEach(({ node }, n) => node.append(e(`i.live-dash.live-way-${n}`)));
   const lines = names.map((_, n) => e(`polyline.live-way-${n}`, { "vector-effect": "non-scaling-stroke" }));
   const dots = names.map((_, n) => e(`span.live-dot.live-way-${n}`)), rules = e("div");
   const chart = e("div.live-chart", { "aria-hidden": "true" }, rules, e("svg", { viewBox: `0 0 ${last} 1`, preserveAspectRatio: "none" }, ...lines), ...dots);
@@ -55,8 +55,8 @@ function draw({ body, data, get, index, put, on }) {
     pick.set(Number(flat));
     deep.set(n);
     title.textContent = `After ${plural(n, "sublayer")}`;
-    facts.replaceChildren(...names.flatMap((name, k) => [e("span", {}, `${name} `), e("strong", {}, `${short(sizes[k][n])}, ${short(sizes[k][n] / sizes[k][0])} times the start`)]));
-    says.say(null, names.map((name, k) => `${name} ${short(sizes[k][n])}`).join(", "), ".");
+    facts.replaceChildren(...names.flatMap((name, k) => [e("span", {}, `${name} `), e("strong", {}, short(sizes[k][n]))]));
+    says.say(null, `Compared with the start: ${names.map((name, k) => `${name} ${short(sizes[k][n] / sizes[k][0])} times`).join(", ")}.`);
     table.refresh();
   }
   on("depth scale on", paint);
