@@ -915,10 +915,10 @@ def test_stream_sizes_leaves_out_what_is_switched_off(appendix):
     names, sizes = state(found, "names"), state(found, "sizes")
     marks = lambda: found.locator(".live-rule").all_inner_texts()
     before = marks()
-    found.get_by_role("switch", name=names[0]).click()
+    found.get_by_role("switch", name=names[0], exact=True).click()
     assert state(found, "on") == [False, True] and marks() != before and float(marks()[-1]) == pytest.approx(max(sizes[1]), rel=5e-3)
     assert [line.is_visible() for line in found.locator("polyline").all()] == [False, True]
-    found.get_by_role("switch", name=names[0]).click()
+    found.get_by_role("switch", name=names[0], exact=True).click()
     assert marks() == before
 
 
