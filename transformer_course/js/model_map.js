@@ -79,7 +79,7 @@ function draw({ body, data, get, index, put, on }) {
       e("rect", { x, y, width: w, height: h, rx: w === h ? w / 2 : 5 }), e("text", { x: x + w / 2, y: y + h / 2 }, label)));
     const copies = plural(Math.max(...Object.values(parts).map(({ times }) => times)), "block");
     place.replaceChildren(e("svg", { viewBox: size.join(" "), role: "radiogroup", "aria-label": `Parts of the ${name}`, style: `width: ${1.2 * size[2]}px` },
-      ...frames.flatMap(({ x, y, w, h }) => [e("rect.live-frame", { x, y, width: w, height: h, rx: 8 })]),
+      ...frames.map(({ x, y, w, h }) => e("rect.live-frame", { x, y, width: w, height: h, rx: 8 })),
       ...lines.flatMap(way), ...texts.map(([words, x, y]) => e("text.live-frame-name", { x, y }, words)), ...nodes));
     pick.set(index("view", views.length));
     sum.textContent = `${name === "whole model" ? `Dashed: ${copies}, one after the other. The whole model` : `One ${name}`} has ${plural(parameters, "parameter")}.`;
