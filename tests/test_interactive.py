@@ -40,7 +40,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.next_token({"th": LOGITS, "ca": LOGITS.flip(0)}, TOKENS, top_k=(2,), caption="Next."),
             interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads."),
             interactive.position_map(8, length=6, longest=40, at=(3, 2), caption="Positions."),
-            interactive.model_map(SMALL, lengths=(6, 4), caption="A model.")]
+            interactive.model_map(SMALL, lengths=(6, 4), caption="A model."),
+            interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -136,6 +137,15 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.model_map(PRESETS["gpt2"], view="encoder block", caption="c"), ["'encoder block'", "decoder block, whole model"]),
     (lambda: interactive.model_map(SMALL, lengths=(17, 1), caption="c"), ["length", "1 to 16", "17"]),
     (lambda: interactive.model_map(SMALL, lengths=(1, 0), caption="c"), ["length", "1 to 16", "0"]),
+    (lambda: interactive.stream_sizes({}, caption="c"), ["0 ways"]),
+    (lambda: interactive.stream_sizes({str(n): [1, 2] for n in range(5)}, caption="c"), ["5 ways", "4"]),
+    (lambda: interactive.stream_sizes({"a": [1, 2, 3], "b": [1, 2]}, caption="c"), ["b: expected 3", "got 2"]),
+    (lambda: interactive.stream_sizes({"a": [1, -2]}, caption="c"), ["a: expected 2 positive", "-2"]),
+    (lambda: interactive.stream_sizes({"a": [1]}, caption="c"), ["expected 2", "got 1"]),
+    (lambda: interactive.stream_sizes({"a": [1, NAN]}, caption="c"), ["a: 1 of 2", "nan"]),
+    (lambda: interactive.stream_sizes({"a": torch.ones(1000)}, caption="c"), ["999 sublayers", "512"]),
+    (lambda: interactive.stream_sizes({"a": [1, 2]}, depth=2, caption="c"), ["depth", "1 to 1", "2"]),
+    (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -239,14 +249,14 @@ def test_every_part_of_a_map_is_drawn_inside_and_none_on_another(preset):
     shown = interactive.model_map(PRESETS[preset], caption="c")
     drawn = set()
     for view in shown.data["views"]:
-        (wide, high), boxes = view["size"], view["boxes"]
+        (x0, y0, wide, high), boxes = view["view_box"], view["boxes"]
         assert wide < 350 and len(boxes) >= 6
         drawn |= {box["part"] for box in boxes}
         corners = [(box["x"], box["y"], box["x"] + box["w"], box["y"] + box["h"]) for box in boxes]
-        assert all(0 <= left and 0 <= top and right <= wide and bottom <= high for left, top, right, bottom in corners)
+        assert all(x0 <= left and y0 <= top and right <= x0 + wide and bottom <= y0 + high for left, top, right, bottom in corners)
         for (a, b, c, d), (e, f, g, h) in itertools.combinations(corners, 2):
             assert c <= e or g <= a or d <= f or h <= b, view["name"]
-        assert all(0 <= x <= wide and 0 <= y <= high for line in view["lines"] for x, y in line["points"])
+        assert all(x0 <= x <= x0 + wide and y0 <= y <= y0 + high for line in view["lines"] for x, y in line["points"])
     assert drawn == set(shown.data["parts"]) and all(row["says"].endswith(".") for row in shown.data["parts"].values())
     assert all(f"{row['parameters']:,}" in shown.words and row["gives"] in shown.words for row in shown.data["parts"].values())
     bridges = sum(line["kind"] == "bridge" for view in shown.data["views"] for line in view["lines"])
@@ -622,6 +632,22 @@ def test_position_map_says_what_a_component_means(js):
     said = js("position_map", "m.meaning(given.speeds, 10000, 17)", speeds=speeds)
     assert said == "Components 16 and 17 are the sine and the cosine of pair 8, which turns by θ₈ = 10,000^(−16/128) = 0.316228 radians a position: a wave is 19.9 positions long."
     assert "62,800 positions long" in js("position_map", "m.meaning([1, 1e-4], 10000, 2)")
+
+
+@pytest.mark.parametrize(("sizes", "linear", "marks"), [([1, 200_000], False, [1, 100, 10_000]), ([1, 4.9], False, [1, 10]), ([0.02, 30], False, [0.01, 0.1, 1, 10]), ([1, 1], False, [1, 10]), ([1, 8], True, [0, 4, 8])])
+def test_stream_sizes_puts_sizes_on_its_axis(js, sizes, linear, marks):
+    made = js("stream_sizes", "m.axis(given.sizes, given.linear)", sizes=sizes, linear=linear)
+    assert made["marks"] == pytest.approx(marks)
+    low, high = made["ends"]
+    assert low <= min(*sizes, *marks) and high >= max(*sizes, *marks)
+    for x in [*sizes, *marks]:
+        share = js("stream_sizes", "m.height(given.x, given.ends, given.linear)", x=x, ends=made["ends"], linear=linear)
+        assert share == pytest.approx(x / high if linear else math.log(x / low) / math.log(high / low), abs=1e-9) and -1e-9 <= share <= 1 + 1e-9
+
+
+def test_stream_sizes_says_what_it_shows():
+    shown = interactive.stream_sizes({"pre": torch.arange(1, 7), "post": np.ones(6)}, depth=3, scale="linear", caption="c")
+    assert shown.chosen == {"depth": 3, "scale": 1, "on": [True, True]} and "each of 5 sublayers. pre: 0: 1, 1: 2, 2: 3, 4: 5, 5: 6. post: 0: 1," in shown.words
 
 
 def test_model_map_finds_the_box_in_the_direction_of_a_key(js):

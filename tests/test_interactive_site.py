@@ -119,7 +119,7 @@ def test_a_figure_adds_less_than_20_kilobytes(built, path):
 @pytest.mark.parametrize("one", one_of_each(), ids=lambda one: one.name)
 def test_a_module_with_host_and_style_leaves_room_for_data(one):
     weight = packed(interactive.host()) + packed(interactive.style()) + packed(interactive.module(one.name)) + packed(one.to_html(alone=False))
-    assert weight < 16_500, f"{weight:,} bytes"
+    assert weight < 17_000, f"{weight:,} bytes"
 
 
 def test_what_was_measured_is_within_the_bounds():
@@ -166,6 +166,7 @@ STATES = {
     "rope_clocks": [{"m": 120, "n": 3, "base": 1}, {"way": 1, "m": 20}, {"way": 3}],
     "next_token": [{"temperature": 0, "draws": 3, "context": 1}, {"temperature": 3, "draws": 40, "keep": 2}],
     "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
+    "stream_sizes": [{"depth": 1, "scale": 0}, {"depth": 20, "on": [True, False]}, {"on": [False, False]}],
     "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
 }
@@ -869,7 +870,7 @@ def test_model_map_says_what_a_part_is_for(appendix, way):
 def test_model_map_shows_the_blocks_and_the_whole(appendix):
     found = figure(appendix(), "model_map")
     views = state(found, "views")
-    labels = lambda: found.locator(".live-part-box").all_inner_texts()
+    labels = lambda: found.locator(".live-part-box").all_text_contents()
     for n, view in enumerate(views):
         chip(found, "View", n).click()
         assert labels() == [box["label"] for box in view["boxes"]]
@@ -881,6 +882,44 @@ def test_model_map_shows_the_blocks_and_the_whole(appendix):
     assert sum(number(one) * number(copies) for *_, one, copies in rows) == views[2]["parameters"]
     chip(found, "View", 0).click()                                                          # a part that is not there: the first attention
     expect(found.locator(".live-title")).to_have_text("encoder: self-attention")
+
+
+@pytest.mark.parametrize("way", ["slider", "keyboard"])
+def test_stream_sizes_follows_the_depth(appendix, way):
+    page = appendix()
+    found = figure(page, "stream_sizes")
+    sizes, names, depth = state(found, "sizes"), state(found, "names"), found.locator("input[type=range]")
+    last = len(sizes[0]) - 1
+    short = lambda x: float(f"{x:.3g}")
+    for n in (last, last - 1, last - 2):
+        if way == "slider":
+            depth.fill(str(n))
+        elif n < last:
+            depth.focus()
+            page.keyboard.press("ArrowLeft")
+        expect(found.locator(".live-title")).to_have_text(f"After {n} sublayers")
+        assert [float(text.replace(",", "")) for text in found.locator(".live-facts strong").all_inner_texts()] == pytest.approx([short(row[n]) for row in sizes])
+        points = [[float(point.split(",")[1]) for point in line.get_attribute("points").split()] for line in found.locator("polyline").all()]
+        top = 1.05 * max(map(max, sizes))
+        assert len(points) == len(names) and all(len(line) == n + 1 for line in points)
+        assert np.array(points) == pytest.approx(1 - np.array(sizes)[:, :n + 1] / top, abs=1e-4)
+        assert f"{names[0]} {short(sizes[0][n] / sizes[0][0])} times" in found.locator(".live-says").inner_text()
+    chip(found, "Scale", 0).click()
+    assert state(found, "scale") == 0 and [line.get_attribute("points") for line in found.locator("polyline").all()] != points
+    found.locator("summary").click()
+    assert found.locator("tbody tr").count() == last + 1
+
+
+def test_stream_sizes_leaves_out_what_is_switched_off(appendix):
+    found = figure(appendix(), "stream_sizes")
+    names, sizes = state(found, "names"), state(found, "sizes")
+    marks = lambda: found.locator(".live-rule").all_inner_texts()
+    before = marks()
+    found.get_by_role("switch", name=names[0], exact=True).click()
+    assert state(found, "on") == [False, True] and marks() != before and float(marks()[-1]) == pytest.approx(max(sizes[1]), rel=5e-3)
+    assert [line.is_visible() for line in found.locator("polyline").all()] == [False, True]
+    found.get_by_role("switch", name=names[0], exact=True).click()
+    assert marks() == before
 
 
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
@@ -964,6 +1003,7 @@ def sentence(**changes) -> list[dict]:
     (broken("next_token", tokens=[]), "no contexts or no tokens"), (broken("next_token", logits=[[1, 2]]), "the logits must be 2 × 4, got 1 rows"), (broken("next_token", tokens=MANY), "3,000 tokens are too many"),
     (broken("next_token", random=[0.5, 1]), "the random numbers must lie from 0 to 1"), (broken("next_token", keeps=[0]), "from 1, got 0"),
     (broken("head_switches", measured=[0, 1]), "2 heads have 4 subsets, got 2 measurements"), (broken("head_switches", measured=[0, 1, None, 1]), "must be numbers, got null"), (broken("head_switches", heads=[]), "0 heads"),
+    (broken("stream_sizes", names=[]), "0 ways can't be told apart"), (broken("stream_sizes", sizes=[[1, 2], [1]]), "the sizes must be 2 × 2"), (broken("stream_sizes", sizes=[[1, 0], [1, 1]]), "more than 0, got 0"), (broken("stream_sizes", sizes=[[1], [1]]), "there must be a sublayer"),
     (broken("model_map", views=[]), "no views"), (broken("model_map", parts={}), "a box for “encoder norm 1”"), (broken("model_map", views=[{"name": "x", "boxes": []}]), "“x” has no boxes"),
     (broken("position_map", speeds=[]), "0 pairs can't be drawn"), (broken("position_map", speeds=[1, None]), "positive numbers, got null"), (broken("position_map", longest=10**6), "2 and 1,024, got 1000000"), (broken("position_map", base="x"), "got x"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
@@ -977,7 +1017,7 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 
 @pytest.mark.parametrize("chosen", [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
-                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x"}])
+                                    {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3}])
 @pytest.mark.parametrize("name", interactive.FIGURES)
 def test_a_choice_out_of_range_is_brought_back(alone, name, chosen):
     page = alone(broken(name, **chosen).to_html(alone=True))

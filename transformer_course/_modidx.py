@@ -1465,6 +1465,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.rope_clocks': ( 'tools/interactive.html#rope_clocks',
                                                                                                 'transformer_course/interactive.py'),
+                                                'transformer_course.interactive.stream_sizes': ( 'tools/interactive.html#stream_sizes',
+                                                                                                 'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.style': ( 'tools/interactive.html#style',
                                                                                           'transformer_course/interactive.py'),
                                                 'transformer_course.interactive.timeline': ( 'tools/interactive.html#timeline',

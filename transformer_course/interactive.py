@@ -27,7 +27,8 @@ from .figures import spoken
 
 # %% auto #0
 __all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
-           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map']
+           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map',
+           'stream_sizes']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -40,6 +41,7 @@ FIGURES = (
     "head_switches",
     "position_map",
     "model_map",
+    "stream_sizes",
 )
 
 
@@ -948,46 +950,33 @@ def _stack_parts(config: Config, side: str, length: int) -> dict:
 _KIND_OF = {"attention": "attention", "cross": "attention", "feed": "feed"}
 
 
-def _box(part: str, label: str, x: float, y: float, wide: float, high: float) -> dict:
+def _box(part: str, label: str, x: int, y: int, wide: int, high: int) -> dict:
     "A box around (x, y) that stands for a part."
-    name = part.split(" ", 1)[-1]
-    place = {"x": x - wide / 2, "y": y - high / 2, "w": wide, "h": high}
-    return {"part": part, "label": label, "kind": _KIND_OF.get(name, "stream"), **place}
+    kind = _KIND_OF.get(part.split(" ", 1)[-1], "stream")
+    place = {"x": x - wide // 2, "y": y - high // 2, "w": wide, "h": high}
+    return {"part": part, "label": label, "kind": kind, **place}
 
 
-def _drawing(boxes: list, lines: list, texts: list, frames: list = ()) -> dict:
-    "A drawing whose corner is at (0, 0)."
-    spots = [(b["x"], b["y"]) for b in [*boxes, *frames]]
-    spots += [(b["x"] + b["w"], b["y"] + b["h"]) for b in [*boxes, *frames]]
+def _drawing(boxes: list, lines: list, texts: list, frames: Sequence = ()) -> dict:
+    "A drawing with its view box: the left, the top, the width and the height."
+    both = [(b, i) for b in [*boxes, *frames] for i in (0, 1)]  # two corners
+    spots = [(b["x"] + i * b["w"], b["y"] + i * b["h"]) for b, i in both]
     spots += [point for line in lines for point in line["points"]]
-    spots += [
-        (x + side * 4 * len(said), y - 14) for said, x, y in texts for side in (-1, 1)
-    ]
-    spots += [(x, y + 6) for _, x, y in texts]
-    left, top = min(x for x, _ in spots) - 4, min(y for _, y in spots) - 4
-    for one in [*boxes, *frames]:
-        one["x"], one["y"] = one["x"] - left, one["y"] - top
-    for line in lines:
-        line["points"] = [[x - left, y - top] for x, y in line["points"]]
-    size = [max(x for x, _ in spots) - left + 4, max(y for _, y in spots) - top + 4]
-    said = [[text, x - left, y - top] for text, x, y in texts]
-    return {
-        "size": size,
-        "boxes": boxes,
-        "lines": lines,
-        "texts": said,
-        "frames": [*frames],
-    }
+    spots += [(x + i * len(said), y) for said, x, y in texts for i in (-4, 4)]
+    xs, ys = zip(*spots)
+    view = [min(xs) - 4, min(ys) - 12, max(xs) - min(xs) + 8, max(ys) - min(ys) + 24]
+    drawn = {"boxes": boxes, "lines": lines, "texts": texts, "frames": [*frames]}
+    return {"view_box": view, **drawn}
 
 
-def _line(*points: tuple[float, float], kind: str = "", head: bool = True) -> dict:
+def _line(*points: tuple[int, int], kind: str = "", head: bool = True) -> dict:
     return {"points": [*points], "kind": kind, "head": head}
 
 
 def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict:
     "The residual stream upwards, with the layers that read from it and add to it."
     boxes, lines, texts = [], [], [("in", 40, 0)]
-    low = -14.0
+    low = -14
     layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
     for n, name in enumerate(layers, 1):
         y = low - 26
@@ -1020,7 +1009,7 @@ def _block_drawing(config: Config, side: str, parts: Mapping[str, list]) -> dict
     return _drawing(boxes, lines, texts)
 
 
-def _column(config: Config, side: str, parts: Mapping[str, list], x: float) -> tuple:
+def _column(config: Config, side: str, parts: Mapping[str, list], x: int) -> tuple:
     "A stack from its tokens to its output: boxes, lines, texts, frame, and its top."
     layers = [n for n in ("attention", "cross", "feed") if f"{side} {n}" in parts]
     block = []
@@ -1029,13 +1018,13 @@ def _column(config: Config, side: str, parts: Mapping[str, list], x: float) -> t
         block += pair if config.norm_first else pair[::-1]
     before = ("embedding", "positions", "segments", "embedding norm")
     rows = [*before, *block, "final norm", "lm_head"]
-    boxes, lines, y = [], [], -14.0
+    boxes, lines, y = [], [], -14
     for name in [name for name in rows if f"{side} {name}" in parts]:
         high = 22 if "norm" in name else 28
         label = parts[f"{side} {name}"][0].split(": ")[1]
         label = "norm" if "norm" in name else label
         y -= 22 if name == block[0] else 12
-        boxes.append(_box(f"{side} {name}", label, x, y - high / 2, 144, high))
+        boxes.append(_box(f"{side} {name}", label, x, y - high // 2, 144, high))
         lines.append(_line((x, -14 if len(boxes) == 1 else boxes[-2]["y"]), (x, y)))
         y -= high + (10 if name == block[-1] else 0)
     inside = [box for box in boxes if box["part"].split(" ", 1)[1] in block]
@@ -1066,7 +1055,7 @@ def _whole_drawing(config: Config, parts: Mapping[str, list]) -> dict:
             texts.append((end, x, top - 28))
     if len(sides) == 2:
         [cross] = [box for box in boxes if box["part"] == "decoder cross"]
-        y = cross["y"] + cross["h"] / 2
+        y = cross["y"] + cross["h"] // 2
         up = min(out, frames[0]["y"]) - 14
         way = [(84, out), (84, up), (173, up), (173, y), (cross["x"], y)]
         lines.append(_line(*way, kind="bridge"))
@@ -1138,3 +1127,44 @@ def _mapped(
             f" {name.capitalize()}: {takes} to {gives}, {number:,} parameters{often}."
         )
     return words
+
+# %% ../nbs/tools/interactive.ipynb #af970303
+def stream_sizes(
+    sizes: Mapping[str, Numbers],
+    *,
+    caption: str,
+    depth: int | None = None,
+    scale: str = "logarithmic",
+) -> InteractiveFigure:
+    """How large the residual stream is after each sublayer, in up to four ways.
+
+    `sizes` maps the names of the ways to (N + 1,) positive numbers, the first of them
+    before all sublayers. `depth` sublayers are shown at first (default: all N); `scale`
+    is logarithmic or linear.
+    Raises ValueError for sizes that are not positive, that differ in number or can't be
+    told apart.
+    """
+    if not sizes:
+        raise ValueError("sizes of 0 ways: there is nothing to show")
+    _at_most(4, len(sizes), "ways")
+    rows = {str(name): _numbers(one, str(name), "sizes") for name, one in sizes.items()}
+    first = next(iter(rows.values()))
+    for name, row in rows.items():
+        if row.size != first.size or row.size < 2 or row.min() <= 0:
+            raise ValueError(
+                f"{name}: expected {max(first.size, 2)} positive sizes, as the first "
+                f"way has, got {row.size}, the smallest of them {row.min():.3g}"
+            )
+    last = first.size - 1
+    _at_most(512, last, "sublayers")
+    depth = last if depth is None else _among(depth, 1, last, "depth")
+    scales = ("logarithmic", "linear")
+    if scale not in scales:
+        raise ValueError(f"scale={scale!r} is neither {' nor '.join(scales)}")
+    words = f"Size of the residual stream after each of {last} sublayers."
+    for name, row in rows.items():
+        some = [i for i in (0, 1, 2, 4, 8, 16, 32, 64, 128) if i < last] + [last]
+        words += f" {name}: " + ", ".join(f"{i}: {row[i]:.3g}" for i in some) + "."
+    data = {"names": list(rows), "sizes": [_short(row) for row in rows.values()]}
+    chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
+    return InteractiveFigure("stream_sizes", data, chosen, caption, words)

@@ -9,13 +9,15 @@ import nbformat
 from rich.console import Console
 from rich.table import Table
 
+from transformer_course.interactive import FIGURES
+
 from . import SITE, browser, chapters
 from .directives import split
 
 AIMS = {"words": 3000, "cells": 60, "shown": 350, "folded": 150, "picture at": 600, "formula at": 600, "screens": 28}
 _FORMULA = re.compile(r"\$\$|```\{math\}|\\begin\{")
 _IMAGE = re.compile(r"!\[|(?::::|```)\{(?:figure|image)")
-_PICTURE = re.compile(r"^(?:\w+ = )?(?:\w+\.)?(?:picture|heat_map|attention_map|attention_steps|mask_growth|timeline|rope_clocks|next_token|head_switches|draw\w*)\(", re.M)
+_PICTURE = re.compile(rf"^(?:\w+ = )?(?:\w+\.)?(?:picture|heat_map|{'|'.join(FIGURES)}|draw\w*)\(", re.M)
 _NOT_WORDS = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$|\{\{.*?\}\}", re.S)
 
 

@@ -1,5 +1,5 @@
 // A model as boxes: what each part is for, the shapes of what goes in and out, and its parameters.
-// State: views [{name, parameters, size, boxes, lines, texts, frames}], parts {id: {name, says, takes, gives, parameters, times}};
+// State: views [{name, parameters, view_box, boxes, lines, texts, frames}], parts {id: {name, says, takes, gives, parameters, times}};
 // view, part (chosen). A box is {part, label, kind, x, y, w, h}, a line {points, kind, head}, a text [words, x, y].
 
 import { choice, clamp, count, e, figure, numbers, plural, readout } from "./lib.js";
@@ -23,7 +23,7 @@ export function towards(boxes, from, key) {
 
 export function check({ views, parts }) {
   if (!Array.isArray(views) || !views.length) throw new RangeError("there are no views of the model");
-  for (const { name, boxes, size, lines } of views) {
+  for (const { name, boxes, view_box: size, lines } of views) {
     if (!boxes?.length) throw new RangeError(`the view “${name}” has no boxes`);
     const lost = boxes.find(({ part }) => !parts?.[part]);
     if (lost) throw new RangeError(`the view “${name}” has a box for “${lost.part}”, of which nothing is known`);
@@ -73,13 +73,13 @@ function draw({ body, data, get, index, put, on }) {
   });
 
   function paint() {
-    const { name, size: [wide, high], lines, texts, frames, parameters } = view();
+    const { name, view_box: size, lines, texts, frames, parameters } = view();
     boxes = view().boxes;
     nodes = boxes.map(({ part, label, kind, x, y, w, h }) => e(`g.live-part-box.live-${kind}`, { role: "radio", tabindex: -1, "aria-label": parts[part].name },
       e("rect", { x, y, width: w, height: h, rx: w === h ? w / 2 : 5 }), e("text", { x: x + w / 2, y: y + h / 2 }, label)));
     const copies = plural(Math.max(...Object.values(parts).map(({ times }) => times)), "block");
-    place.replaceChildren(e("svg", { viewBox: `0 0 ${wide} ${high}`, role: "radiogroup", "aria-label": `Parts of the ${name}`, style: `width: ${1.2 * wide}px` },
-      ...frames.flatMap(({ x, y, w, h }) => [e("rect.live-frame", { x, y, width: w, height: h, rx: 8 })]),
+    place.replaceChildren(e("svg", { viewBox: size.join(" "), role: "radiogroup", "aria-label": `Parts of the ${name}`, style: `width: ${1.2 * size[2]}px` },
+      ...frames.map(({ x, y, w, h }) => e("rect.live-frame", { x, y, width: w, height: h, rx: 8 })),
       ...lines.flatMap(way), ...texts.map(([words, x, y]) => e("text.live-frame-name", { x, y }, words)), ...nodes));
     pick.set(index("view", views.length));
     sum.textContent = `${name === "whole model" ? `Dashed: ${copies}, one after the other. The whole model` : `One ${name}`} has ${plural(parameters, "parameter")}.`;
