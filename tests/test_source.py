@@ -173,9 +173,10 @@ def test_the_lock_pins_every_package_once():
     assert len(names) == len(set(names)) and "torch==2.13.0" in lines
 
 
-def test_the_picture_in_the_readme_is_the_one_that_the_course_draws():
+def test_picture_and_list_in_the_readme_are_those_of_the_course():
     assert front.README_PICTURE.read_text() == front.readme_picture(), "python -m builder.front writes it"
-    assert front.README_PICTURE.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text()
+    assert front.README_PICTURE.relative_to(ROOT).as_posix() in front.README.read_text()
+    assert front.README.read_text() == front.readme(), "python -m builder.front writes it"
 
 
 def test_no_record_is_stale():

@@ -1,6 +1,6 @@
 """The front page: `[[chapters]]` becomes the list of chapters with minutes, `[[map]]` the map of the model, `[[figure]]` a live figure.
 
-`python -m builder.front` writes the map for the README, `book/model.svg`, where no style sheet reaches it.
+`python -m builder.front` writes the same into the README: the list, and the map as `book/model.svg`, where no style sheet reaches it.
 Minutes of reading are words / 200 + lines of code that are shown / 20 + pictures / 2; those of exercises are what the exercises say.
 """
 import os
@@ -18,7 +18,7 @@ from transformer_course.records import recorded
 from . import ROOT, chapters, number, studies
 from .sizes import measure
 
-README_PICTURE = ROOT / "book" / "model.svg"
+README, README_PICTURE = ROOT / "README.md", ROOT / "book" / "model.svg"
 PLANNED = ("Feed-forward", "Norms and residuals", "Three architectures", "Training", "The KV cache", "Tiling", "Scaling", "Inside trained models")
 
 
@@ -31,15 +31,31 @@ def chapter_list() -> str:
     "A table: each chapter with its sentence and its minutes, and what is planned."
     lines = ["| | chapter | after it you can | reading | exercises |", "|:--|:--|:--|--:|--:|"]
     for path in chapters():
-        nb = nbformat.read(path, as_version=4)
-        title, sentence = re.match(r"# (.+)\n\n> (.+)", nb.cells[0].source).groups()
-        work = sum(one.minutes for one in exercises.of_chapter(path.stem))
-        more = sum(number(study) == number(path) for study in studies())
+        title, sentence, reading, work, more = _about(path)
         questions = f", {more} studies" if more else ""
-        lines.append(f"| {number(path)} | [{title}](../nbs/{path.name}) | {_small(sentence)} | {minutes(nb)} min{questions} | {work} min |")
+        lines.append(f"| {number(path)} | [{title}](../nbs/{path.name}) | {sentence} | {reading} min{questions} | {sum(one.minutes for one in work)} min |")
+    return "\n".join([*lines, *(f"| {n} | {title} | *planned* | | |" for n, title in _planned())])
+
+
+def readme_list() -> str:
+    "The same for the README, in counts, and in minutes that do not change with every sentence."
+    lines = ["| chapter | after it you can | reading | exercises | studies |", "|:--|:--|--:|--:|--:|"]
+    for path in chapters():
+        title, sentence, reading, work, more = _about(path)
+        lines.append(f"| {number(path)} [{title}](nbs/{path.name}) | {sentence} | {5 * round(reading / 5)} min | {len(work)} | {more or ''} |")
+    return "\n".join([*lines, f"| *planned* | {', '.join(f'{n} {title}' for n, title in _planned())} | | | |"])
+
+
+def _about(path):
+    "Title, sentence, minutes of reading, exercises and number of studies of a chapter."
+    nb = nbformat.read(path, as_version=4)
+    title, sentence = re.match(r"# (.+)\n\n> (.+)", nb.cells[0].source).groups()
+    return title, _small(sentence), minutes(nb), exercises.of_chapter(path.stem), sum(number(study) == number(path) for study in studies())
+
+
+def _planned() -> list[tuple[int, str]]:
     written = {number(path) for path in chapters()}
-    lines += [f"| {n} | {title} | *planned* | | |" for n, title in enumerate(PLANNED, 5) if str(n) not in written]
-    return "\n".join(lines)
+    return [(n, title) for n, title in enumerate(PLANNED, 5) if str(n) not in written]
 
 
 def _small(sentence: str) -> str:
@@ -49,7 +65,7 @@ def _small(sentence: str) -> str:
 
 def model_map():
     return draw_model("everything",
-                      caption="The whole model, from the tokens at the bottom to the next token at the top. Chapters 0 to 6 build all of its parts.")
+                      caption="The whole model, from the tokens at the bottom to the next token at the top. Chapters 0 to 6 build all of its parts, and chapter 7 connects them in three ways.")
 
 
 def readme_picture() -> str:
@@ -57,6 +73,11 @@ def readme_picture() -> str:
     svg = re.search("<svg.*</svg>", _html(model_map()), re.DOTALL).group()
     look = "<style>svg{color:#1f2328}@media (prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
     return re.sub("^<svg([^>]*)>", rf'<svg xmlns="http://www.w3.org/2000/svg"\1>{look}', svg) + "\n"
+
+
+def readme() -> str:
+    "The README with its list of chapters as it should be."
+    return re.sub(r"^\| chapter \|.*?\n\n", lambda _: readme_list() + "\n\n", README.read_text(encoding="utf-8"), count=1, flags=re.M | re.S)
 
 
 def figure() -> str:
@@ -87,3 +108,4 @@ def setup(app):
 
 if __name__ == "__main__":
     README_PICTURE.write_text(readme_picture(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")
