@@ -27,7 +27,8 @@ if done.returncode:
 import torch
 
 if torch.cuda.is_available():
-    print(f"PyTorch {{torch.__version__}} on a GPU: {{torch.cuda.get_device_name()}}")
+    print(f"PyTorch {{torch.__version__}} on a GPU: {{torch.cuda.get_device_name()}}. The models below are small and stay on the CPU;")
+    print("model.to('cuda') moves one, and fit, evaluate and generate follow it.")
 else:
     print(f"PyTorch {{torch.__version__}} on the CPU. Everything below runs here in about a minute;")
     print("for a GPU choose Runtime > Change runtime type.")'''
