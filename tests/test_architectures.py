@@ -388,9 +388,8 @@ def test_translate_reads_in_evaluation_mode_and_leaves_the_model_as_it_was():
 
 
 def test_a_row_that_has_ended_writes_eos_whatever_the_model_says():
-    class Scripted(nn.Module):
+    class Scripted(EncoderDecoder):
         "Writes the columns of a script."
-        config = config("encoder-decoder")
         script = torch.tensor([[EOS, 5, 6, 7], [4, 5, EOS, 8], [4, 5, 6, 7]])
 
         def encode(self, source, source_mask=None):
@@ -399,10 +398,11 @@ def test_a_row_that_has_ended_writes_eos_whatever_the_model_says():
         def decode(self, target, memory, source_mask=None):
             return F.one_hot(self.script[: len(target), : target.shape[1]], 11).float()
 
-    written = translate(Scripted(), some(3, 5), BOS, EOS, 4)
+    model = Scripted(config("encoder-decoder"))
+    written = translate(model, some(3, 5), BOS, EOS, 4)
     assert written.tolist() == [[EOS] * 4, [4, 5, EOS, EOS], [4, 5, 6, 7]]
-    assert translate(Scripted(), some(2, 5), BOS, EOS, 4).tolist() == [[EOS] * 3, [4, 5, EOS]]
-    assert translate(Scripted(), some(1, 5), BOS, EOS, 4).tolist() == [[EOS]]
+    assert translate(model, some(2, 5), BOS, EOS, 4).tolist() == [[EOS] * 3, [4, 5, EOS]]
+    assert translate(model, some(1, 5), BOS, EOS, 4).tolist() == [[EOS]]
 
 
 def test_patches_are_squares_row_by_row():

@@ -152,6 +152,12 @@ def test_every_picture_has_words(on_screen, page):
         assert seen["pictures"] >= 3 and len(seen["captions"]) >= seen["pictures"]
 
 
+@pytest.mark.xdist_group("one worker")
+def test_tests_of_one_page_share_a_worker(request):
+    "If groups were ignored, as in some pairs of pytest and xdist, each worker would visit every page."
+    assert not hasattr(request.config, "workerinput") or request.node.nodeid.endswith("@one worker")
+
+
 def test_the_looks_above_had_something_to_look_at(on_screen, on_a_phone):
     assert on_screen("nbs/02_attention.html")["maths"][0] > 15 and on_a_phone("nbs/02_attention.html")["tables"] >= 1
 
