@@ -536,6 +536,31 @@ def test_the_model_stays_as_it_is_and_unknown_parts_are_refused():
     refused(lambda: with_parts(model, attentions=attention), "attentions", "layer_norm")
 
 
+def test_your_heads_return_what_is_as_wide_as_their_input():
+    model, tokenizer = encoder()
+    widths = []
+
+    def looked(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
+        out = multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask)
+        widths.append((x.shape, out.shape, len(W_q), W_o.shape[1]))
+        return out
+
+    sentence_vectors(with_parts(model, multi_head=looked), tokenizer, SENTENCES)
+    wide = model.config.d_model + 1
+    assert len(widths) == 6 and all(x == out and x[-1] == rows == columns == wide for x, out, rows, columns in widths)
+
+
+@pytest.mark.refusal
+def test_one_text_is_no_list_of_texts():
+    refused(lambda: sentence_vectors(*encoder(), "the cat"), "list", "the cat", error=TypeError)
+
+
+@pytest.mark.refusal
+def test_a_model_of_another_kind_is_named_before_its_fields(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_embd": 8}')
+    refused(lambda: load_llama(tmp_path), "model_type='gpt2'", "'llama'")
+
+
 def test_the_vectors_know_what_texts_are_about():
     vectors = sentence_vectors(*encoder(), SENTENCES)
     similarity = vectors @ vectors.T

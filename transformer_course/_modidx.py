@@ -552,8 +552,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                              'transformer_course/checkers/pretrained.py'),
                                                         'transformer_course.checkers.pretrained._published': ( 'exercises/pretrained.html#_published',
                                                                                                                'transformer_course/checkers/pretrained.py'),
-                                                        'transformer_course.checkers.pretrained.as_wide_as_its_input': ( 'exercises/pretrained.html#as_wide_as_its_input',
-                                                                                                                         'transformer_course/checkers/pretrained.py'),
                                                         'transformer_course.checkers.pretrained.bert_layer': ( 'exercises/pretrained.html#bert_layer',
                                                                                                                'transformer_course/checkers/pretrained.py'),
                                                         'transformer_course.checkers.pretrained.by_places': ( 'exercises/pretrained.html#by_places',

@@ -169,9 +169,12 @@ def sentence_vectors(
 ) -> Float[Tensor, "b d"]:
     """A vector of length 1 for each text, the mean over its tokens: (B, d).
 
-    The product of two is the cosine of the angle between them.
+    The product of two is the cosine of the angle between them. Raises TypeError for one
+    text alone, whose characters would count as texts.
     Source: Reimers and Gurevych 2019, section 3.
     """
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list of texts, got {texts!r}")
     read = tokenizer.encode_batch(list(texts))
     tokens = torch.tensor([one.ids for one in read])
     mask = torch.tensor([one.attention_mask for one in read], dtype=torch.bool)
@@ -192,8 +195,9 @@ def _multi_head(own: SelfAttention, f: Callable, x: Tensor, mask=None) -> Tensor
         mask = mask.expand(-1, x.shape[1], -1)
     maps = (heads.query, heads.key, heads.value)  # a component 1 carries the biases
     W = [torch.cat([one.weight.T, one.bias[None]]) for one in maps]
+    W.append(F.pad(heads.output.weight.T, (0, 1)))  # what comes out is as wide as x
     x = F.pad(x, (0, 1), value=1.0)
-    return f(x, *W, heads.output.weight.T, heads.n_heads, mask) + heads.output.bias
+    return f(x, *W, heads.n_heads, mask)[..., :-1] + heads.output.bias
 
 
 def _block(own: Block, f: Callable, x: Tensor, mask=None) -> Tensor:
@@ -227,9 +231,10 @@ def with_parts(model: Encoder, **parts: Callable) -> Encoder:
     """The same weights, used by your functions, which have their exercises' signatures.
 
     attention(q, k, v, mask), gelu(x), layer_norm(x, weight, bias, eps),
-    multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask), with the biases as last rows and a
-    component 1 appended to x, feed_forward(x, W_1, b_1, W_2, b_2), with a GELU inside,
-    and block(x, attention, feed_forward, norm_1, norm_2, norm_first).
+    multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask), feed_forward(x, W_1, b_1, W_2,
+    b_2) with a GELU inside, block(x, attention, feed_forward, norm_1, norm_2,
+    norm_first). For multi_head, a component 1 is appended to x, and the biases are the
+    last rows of W_q, W_k and W_v; the result is as wide, and its last component is cut.
     The model stays as it is. Raises ValueError for another name.
     """
     if unknown := sorted(parts.keys() - _WHOLE.keys() - _INSIDE.keys()):
@@ -298,6 +303,7 @@ def _gpt2_config(fields: Fields) -> Config:
 def _llama_config(fields: Fields) -> Config:
     if fields.left.get("model_type") == "mistral":  # LLaMA, some with a window
         fields.left["model_type"] = "llama"
+    fields.expect(model_type="llama")
     rope = fields.left.get("rope_parameters") or {}
     config = Config(
         **_sizes(fields, _THEIRS),
@@ -311,7 +317,7 @@ def _llama_config(fields: Fields) -> Config:
         bias=fields.read("attention_bias", False),
         tie_embeddings=fields.read("tie_word_embeddings", False),
     )
-    fields.expect(model_type="llama", mlp_bias=config.bias, head_dim=config.d_head)
+    fields.expect(mlp_bias=config.bias, head_dim=config.d_head)
     fields.expect(partial_rotary_factor=1.0, rope_interleaved=False)
     if (window := fields.read("sliding_window", config.max_len)) < config.max_len:
         length = f"max_position_embeddings={config.max_len}"

@@ -7,8 +7,7 @@ __all__ = ['CHAPTER', 'share', 'words', 'square', 'places', 'table_share_exercis
            'NAMES', 'TEXTS', 'your_parts_exercise', 'unpack_attention_exercise', 'PARTS', 'TOLERANCE', 'bert_layer',
            'published', 'on_published', 'head_by_head', 'search', 'found_among', 'Parts', 'encoder', 'vectors',
            'looked', 'by_torch', 'in_loops', 'ByTorch', 'unpack_attention', 'unpacked', 'by_places',
-           'in_the_type_of_its_input', 'with_whole_mask', 'as_wide_as_its_input', 'with_gelu', 'YourEncoder',
-           'your_encoder']
+           'in_the_type_of_its_input', 'with_whole_mask', 'with_gelu', 'YourEncoder', 'your_encoder']
 
 # %% ../../nbs/exercises/07b_pretrained.ipynb #1f9c7962
 import math
@@ -368,7 +367,7 @@ class Parts:
 
     @staticmethod
     def multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
-        "Multi-head self-attention: x (B, T, e), W_q (e, h k), W_o (h k, d)."
+        "Multi-head self-attention: x (B, T, e), W_q (e, h k), W_o (h k, e)."
         q, k, v = (
             (x @ W).unflatten(-1, (n_heads, -1)).transpose(1, 2)
             for W in (W_q, W_k, W_v)
@@ -483,11 +482,11 @@ your_parts_exercise = Exercise(
 Collect your answers to the exercises of chapters 2 to 6 in one class. The encoder all-MiniLM-L6-v2, with its published weights, then runs on your functions: each alone, and all together, for one sentence and for several with padding.
 Its sentence embeddings have to be those of the published model.
 
-Two things differ from the exercises. The feed-forward network has a GELU inside. And the biases of queries, keys and values come as the last rows of their matrices, with a component 1 appended to `x`, so `x` is wider than what comes out.
+Two things differ from the exercises. The feed-forward network has a GELU inside. And the biases of queries, keys and values come as the last rows of their matrices, with a component 1 appended to `x`. The result is as wide as this `x`, and its last component is left out.
 """,
     hints=[
-        "Paste the functions from your files. Which of them assume that x is as wide as "
-        "the output, or that a mask has two axes?",
+        "Paste the functions from your files. Which of them take the width of a head from "
+        "x and not from W_q, or assume that a mask has two axes?",
         "The encoder's mask has an axis for the heads, or one query for all: let it "
         "broadcast.",
         "BERT's GELU is the exact one: x times the probability that a standard normal "
@@ -709,16 +708,6 @@ def with_whole_mask(attention):
     return attend
 
 
-def as_wide_as_its_input(multi_head):
-    "The same function, for x with a component 1 appended: the result gets one too."
-
-    def attend(x, W_q, W_k, W_v, W_o, n_heads, mask=None):
-        W_o = F.pad(W_o, (0, 1))
-        return multi_head(x, W_q, W_k, W_v, W_o, n_heads, mask)[..., :-1]
-
-    return attend
-
-
 def with_gelu(network, gelu):
     "A network with a GELU, made of one with a ReLU, which can do any linear map."
 
@@ -749,8 +738,6 @@ class YourEncoder:
         function = in_the_type_of_its_input(self.yours.get(id, exercise(id).right))
         if name == "attention":
             return with_whole_mask(function)
-        if name == "multi_head":
-            return as_wide_as_its_input(function)
         if name == "feed_forward":
             return with_gelu(function, self.part("gelu"))
         return function
@@ -782,6 +769,11 @@ class YourEncoder:
         off = self.difference()
         verdict = "equal to" if off < TOLERANCE else "different from"
         lines.append(f"all    {off:.0e}  {verdict} the published similarities")
+        lines.append(
+            "The numbers: how far a similarity is from the published, at most."
+        )
+        if PARTS.values() - self.yours.keys():
+            lines.append("lent: the course's part, until your answer is right.")
         return "\n".join(lines)
 
 
