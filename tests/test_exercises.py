@@ -166,6 +166,7 @@ def test_command_line(tmp_path):
     assert all(id in listed for id in IDS if id.startswith("attention.")) and "115" in listed
     assert "Hint 1 of 3" in run("hint", "attention.bill").stdout and "Hint 2 of 3" in run("hint", "attention.bill").stdout
     assert "12 * 12" in run("solution", "attention.bill").stdout
+    assert run("solution", "pretrained.find_the_bug").stdout == exercises.solution("pretrained.find_the_bug").text + "\n"
     assert "0 of 8 right" in run("progress").stdout
     exported = json.loads(run("progress", "--json").stdout)
     assert exported["exercises"]["attention.bill"]["hints"] == 2 and exported["exercises"]["attention.bill"]["solution_read"] == "before success"

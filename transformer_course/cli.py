@@ -236,7 +236,10 @@ def solution(
         note = exercises.solution(id, another=another)
     except KeyError as error:
         raise _stop(error.args[0]) from None
-    console.print(Syntax(note.text, "python", theme="ansi_dark"))
+    if console.is_terminal:
+        console.print(Syntax(note.text, "python", theme="ansi_dark", word_wrap=True))
+    else:
+        print(note.text)  # whole lines, for a file or another program
 
 
 @app.command()
