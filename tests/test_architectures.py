@@ -347,6 +347,7 @@ def reversed_pairs(size: int, lengths: tuple[int, int] = (2, 5), seed: int = 0):
         yield source, shift_right(target, BOS), mask, labels
 
 
+@pytest.mark.trained
 @pytest.mark.parametrize(("rate", "rest"), [
     (1e-2, {"d_model": 24}), (5e-3, {"d_model": 32, "n_heads": 4, "positions": "sinusoidal", "norm_first": False, "activation": "relu", "tie_embeddings": True}),
 ])

@@ -230,6 +230,19 @@ def test_a_changed_hint_changes_one_report_and_no_chapter(monkeypatch):
     assert keys.notebook_key(chapter) == run
 
 
+def test_caches_of_tools_are_no_reason_to_build_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(keys, "ROOT", tmp_path)
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs/page.md").write_text("text")
+    before = keys.file_digest(tmp_path / "nbs")
+    for place in (".ruff_cache/1", "__pycache__/page.pyc", "_build/page.html"):
+        (tmp_path / "nbs" / place).parent.mkdir()
+        (tmp_path / "nbs" / place).write_text("made by a tool")
+    assert keys.file_digest(tmp_path / "nbs") == before
+    (tmp_path / "nbs/page.md").write_text("another text")
+    assert keys.file_digest(tmp_path / "nbs") != before
+
+
 MYST = """(label)=
 ## Title
 

@@ -179,7 +179,8 @@ def put(found, state: dict):
 @pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"color_scheme": "light", **PHONE}, {"color_scheme": "dark", **PHONE}], ids=["light", "dark", "light phone", "dark phone"])
 def test_axe_finds_nothing_in_any_state(visit, options):
     page = visit(APPENDIX, **options).page
-    axe = lambda context: [(v["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for v in Axe().run(page, context=context, options={"resultTypes": ["violations"]}).response["violations"] for node in v["nodes"]]
+    rules = {"runOnly": ["color-contrast"]} if options["color_scheme"] == "dark" else {}          # nothing else changes with the theme
+    axe = lambda context: [(v["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for v in Axe().run(page, context=context, options={"resultTypes": ["violations"], **rules}).response["violations"] for node in v["nodes"]]
     assert page.locator("figure.live").count() == len(interactive.FIGURES) and axe("figure.live") == []
     page.evaluate("document.querySelectorAll('.live-table').forEach((node) => { node.open = true; })")
     assert STATES.keys() == set(interactive.FIGURES)

@@ -158,6 +158,7 @@ def test_tests_of_one_page_share_a_worker(request):
     assert not hasattr(request.config, "workerinput") or request.node.nodeid.endswith("@one worker")
 
 
+@pytest.mark.xdist_group("nbs/02_attention.html")                      # whose worker has seen the page
 def test_the_looks_above_had_something_to_look_at(on_screen, on_a_phone):
     assert on_screen("nbs/02_attention.html")["maths"][0] > 15 and on_a_phone("nbs/02_attention.html")["tables"] >= 1
 

@@ -40,7 +40,8 @@ def file_digest(*places: Path) -> str:
     "A digest of files and folders, byte by byte; what is generated or hidden in them does not count."
     found = hashlib.sha256()
     for path in sorted(file for place in places for file in [place, *place.rglob("*")]):
-        if path.is_file() and not {"_build", "__pycache__", ".ipynb_checkpoints"} & set(path.parts):
+        parts = path.relative_to(ROOT).parts
+        if path.is_file() and not {"_build", "__pycache__"} & set(parts) and not any(part.startswith(".") for part in parts):
             found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:24]
 
