@@ -1,6 +1,7 @@
 """The builder: directives, numbers in prose, the cache key, failing notebooks, Colab's Markdown, addresses."""
 import ast
 import functools
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from builder import ROOT, address, execute, exercises, keys, notebook, prose
+from builder import ROOT, address, execute, exercises, keys, notebook, prose, testing
 from builder.colab import colab_notebook, plain_markdown, setup
 from builder.directives import problems, split
 from builder.sphinx_extension import header_buttons
@@ -228,6 +229,13 @@ def test_a_changed_hint_changes_one_report_and_no_chapter(monkeypatch):
     after = {id: exercises.report_key(id) for id in before}
     assert after["attention.causal_mask"] != before["attention.causal_mask"] and after["attention.bill"] == before["attention.bill"]
     assert keys.notebook_key(chapter) == run
+
+
+def test_other_tests_read_no_notebook():
+    "So they need not run again after a change of text."
+    for path in (ROOT / "tests").glob("test_*.py"):
+        if path.stem not in testing.READ_NOTEBOOKS:
+            assert not re.search(r"\"nbs|def test\w+\((.*, )?(page_)?notebook\b|README|references", path.read_text()), path.name
 
 
 def test_caches_of_tools_are_no_reason_to_build_again(tmp_path, monkeypatch):

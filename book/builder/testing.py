@@ -1,7 +1,7 @@
 """Run the tests that have not passed as they stand: what did not change is not tested again.
 
-A test file depends on the modules of the package that it imports. One that imports the builder, or works on the site,
-depends on everything that the site is made from.
+A test file depends on the modules of the package that it imports. One that imports the builder depends on the whole package,
+the builder and the tests; one that reads notebooks, or works on the site, on everything that the site is made from.
 """
 import json
 import os
@@ -15,17 +15,25 @@ from .keys import dependencies, digest, file_digest
 
 PASSED = BUILD / "passed.json"
 SITE_TESTS = {"test_site", "test_interactive_site", "test_interactive_lab", "test_colab"}
-INPUTS = ("nbs", "book", "transformer_course", "tests", "benchmarks", "_config.yml", "_toc.yml", "pyproject.toml", "requirements.lock", "README.md", "CONTRIBUTING.md", "Makefile")
+READ_NOTEBOOKS = {"test_builder", "test_source", *SITE_TESTS}
+CODE = ("book", "transformer_course", "tests", "benchmarks", "pyproject.toml", "requirements.lock", "Makefile")
+TEXT = ("nbs", "_config.yml", "_toc.yml", "README.md", "CONTRIBUTING.md")
 
 
 def test_keys() -> dict[str, str]:
     "A key for each test file, by name without ending."
     shared = digest(*(path.read_text() for path in sorted((ROOT / "tests").glob("[!t]*.py"))), (ROOT / "requirements.lock").read_text())
-    everything = file_digest(*(ROOT / name for name in INPUTS))
+    code = file_digest(*(ROOT / name for name in CODE))
+    everything = digest(code, file_digest(*(ROOT / name for name in TEXT)))
     found = {}
     for path in sorted((ROOT / "tests").glob("test_*.py")):
         text = path.read_text()
-        used = [everything] if "from builder" in text or "import builder" in text else [one.read_text() for one in dependencies(text)]
+        if path.stem in READ_NOTEBOOKS:
+            used = [everything]
+        elif "from builder" in text or "import builder" in text:
+            used = [code]
+        else:
+            used = [one.read_text() for one in dependencies(text)]
         found[path.stem] = digest(shared, text, *used)
     return found
 
