@@ -163,6 +163,8 @@ STATES = {
     "head_switches": [{"on": [True, False, True, False]}, {"on": [False] * 4}],
     "stream_sizes": [{"depth": 1, "scale": 0}, {"depth": 20, "on": [True, False]}, {"on": [False, False]}],
     "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
+    "cache_growth": [{"shown": 9, "kept": False, "length": 20, "batch": 10, "share": 0, "format": 0}, {"shown": 4, "length": 0, "batch": 0, "share": 2, "format": 2}],
+    "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
 }
 
@@ -923,6 +925,70 @@ def test_stream_sizes_leaves_out_what_is_switched_off(drawn):
     assert marks() == before
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_cache_growth_keeps_what_was_computed(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "cache_growth")
+    words, press = state(found, "tokens"), found.get_by_role("button", name="Generate")
+    row = lambda kind: found.locator(f".live-columns > div:first-child > .live-{kind}").count()
+    assert (row("beats"), row("done")) == (4, 0) and "Prefill" in found.locator(".live-says").first.inner_text()
+    for n in (5, 6):
+        if way == "keyboard":
+            press.focus()
+            page.keyboard.press("Enter")
+        else:
+            press.tap() if way == "finger" else press.click()
+        expect(found.locator(".live-says").first).to_have_text(f"This step computes 1 column. Since the prompt: {n} in all, {4 + 5 + 6 * (n == 6)} without a cache.")
+        assert (row("beats"), row("done")) == (1, n - 1) and found.locator(".live-word:visible").all_inner_texts() == words[:n]
+    found.get_by_role("switch", name="Cache").click()
+    expect(found.locator(".live-says").first).to_have_text("This step computes 6 columns. Since the prompt: 15 in all, 6 with one.")
+    assert (row("beats"), row("done")) == (6, 0) and state(found, "kept") is False
+
+
+def test_cache_growth_weighs_the_cache(drawn):
+    found = figure(drawn(), "cache_growth")
+    title, facts = found.locator(".live-title"), found.locator(".live-facts strong")
+    token = 2 * 80 * 8 * 128 * 2
+    assert title.inner_text() == f"Cache: {token * 4096 / 1e9:.2f} GB" and facts.all_inner_texts() == ["328 kB", "138 GB", "22 GB"]
+    expect(found.locator(".live-says").last).to_contain_text(f"room for {int(22e9 // token):,} tokens")
+    chip(found, "Key heads", 0).click()
+    expect(title).to_have_text(f"Cache: {8 * token * 4096 / 1e9:.1f} GB")
+    found.get_by_role("slider", name="Texts at once").fill("3")
+    expect(title).to_have_text(f"Cache: {64 * token * 4096 / 1e9:.1f} GB, which does not fit")
+    chip(found, "Numbers", 2).click()
+    expect(title).to_have_text(f"Cache: {32 * token * 4096 / 1e9:.1f} GB, which does not fit")
+    chip(found, "Key heads", 2).click()
+    expect(title).to_have_text(f"Cache: {token // 2 * 4096 / 1e9:.3g} GB")
+    bars = [found.locator(".live-meter .live-bar").nth(n).bounding_box()["width"] for n in (0, 1)]
+    assert bars[1] / bars[0] == pytest.approx(token / 2 * 4096 / 138e9, rel=0.1)
+    assert unfolded(found).count() == 11
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard"])
+def test_tile_walk_walks(drawn, way):
+    page = drawn()
+    found = figure(page, "tile_walk")
+    step, facts = found.get_by_role("button", name="One step on"), found.locator(".live-facts strong")
+    expect(found.locator(".live-title")).to_have_text("1 tile of 10")
+    for _ in range(9):
+        if way == "keyboard":
+            step.focus()
+            page.keyboard.press("Enter")
+        else:
+            step.click()
+    expect(found.locator(".live-title")).to_have_text("10 tiles of 10")
+    expect(found.locator(".live-says")).to_have_text("Queries 13 to 16 read keys 13 to 16; their outputs are complete and are written.")
+    moved = 2 * 16 * 8 + 10 * 2 * 4 * 8
+    assert facts.all_inner_texts() == [f"{moved - 128:,}", "128", f"{moved:,}", f"{4 * 16 * 8 + 4 * 256:,}", f"{16 + 4 * 4 * 8 + 8}", "6"]
+    assert found.locator(".live-tile-now").count() == 1 and found.locator(".live-tile-done").count() == 9
+    slide = found.get_by_role("slider", name="Keys in a tile")
+    slide.fill("16")
+    expect(found.locator(".live-title")).to_have_text("0 tiles of 4")
+    expect(found.locator(".live-says")).to_contain_text("Nothing has been moved yet")
+    rows = [row.locator("td").all_inner_texts() for row in unfolded(found).all()]
+    assert [int(tiles) for tiles, *_ in rows] == [136, 36, 10, 3, 1] and rows[-1][2] == f"{4 * 16 * 8:,}"
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1007,6 +1073,9 @@ def sentence(**changes) -> list[dict]:
     (broken("stream_sizes", names=[]), "0 ways can't be told apart"), (broken("stream_sizes", sizes=[[1, 2], [1]]), "the sizes must be 2 × 2"), (broken("stream_sizes", sizes=[[1, 0], [1, 1]]), "more than 0, got 0"), (broken("stream_sizes", sizes=[[1], [1]]), "there must be a sublayer"),
     (broken("model_map", views=[]), "no views"), (broken("model_map", parts={}), "a box for “encoder norm 1”"), (broken("model_map", views=[{"name": "x", "boxes": []}]), "“x” has no boxes"),
     (broken("position_map", speeds=[]), "0 pairs can't be drawn"), (broken("position_map", speeds=[1, None]), "positive numbers, got null"), (broken("position_map", longest=10**6), "2 and 1,024, got 1000000"), (broken("position_map", base="x"), "got x"),
+    (broken("cache_growth", tokens=MANY), "3,000 tokens can't be drawn"), (broken("cache_growth", prompt=9), "the prompt must have 1 to 4 tokens, got 9"), (broken("cache_growth", shares=[["a"]]), "a name and a number"),
+    (broken("cache_growth", layers=None), "layers must be at least 1, got null"), (broken("cache_growth", longest=99), "up to 24, got 99"),
+    (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -1018,7 +1087,8 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
-                {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3}]
+                {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
+                {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1}]
 
 
 @pytest.mark.parametrize("name", interactive.FIGURES)
