@@ -88,7 +88,7 @@ def _count_merges(vocab_size: int, special_tokens: Sequence[str]) -> int:
         raise ValueError(f"vocab_size={vocab_size} is {said}")
     return vocab_size - least
 
-# %% ../nbs/08b_byte_pairs.ipynb #cc771e19
+# %% ../nbs/08b_byte_pairs.ipynb #b7dfba4b
 class _Words:
     "The words of a text while they are merged, and the counts of their pairs."
 
