@@ -155,7 +155,7 @@ def clip_gradients(
         gradient.mul_(factor)
     return norm
 
-# %% ../nbs/08_training.ipynb #0239562f
+# %% ../nbs/08_training.ipynb #a60aa40f
 def count_targets(batch: Batch) -> int:
     """How many tokens a batch asks for, whichever of the three objectives it serves.
 
@@ -190,8 +190,8 @@ def accumulate(
     scale = scaler.scale if scaler else nn.Identity()
     device, total = next(model.parameters()).device, 0.0
     for i, (batch, count) in enumerate(zip(batches, counts), 1):
-        alone = getattr(model, "no_sync", nullcontext) if i < len(counts) else None
-        with alone() if alone else nullcontext():
+        parallel = hasattr(model, "no_sync") and i < len(counts)
+        with model.no_sync() if parallel else nullcontext():
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 share = loss(model, batch) * (count / sum(counts))
             scale(share).backward()
