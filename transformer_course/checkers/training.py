@@ -240,7 +240,9 @@ Return the mean cross-entropy over all places, in nats. It has to stay finite fo
     blocked=[chapter.smoothed_cross_entropy, prediction.cross_entropy],
     probes=[
         smoothing_at("one place and two tokens, without smoothing", 1, 1, 2, 0.0),
-        compare("equal logits", torch.zeros(2, 3, 65), tokens(2, 3, vocabulary=65), 0.1),
+        compare(
+            "equal logits", torch.zeros(2, 3, 65), tokens(2, 3, vocabulary=65), 0.1
+        ),
         smoothing_at("six places, without smoothing", 2, 3, 5, 0.0),
         smoothing_at("smoothing of 0.1", 2, 3, 5, 0.1),
         smoothing_at("smoothing of 0.5", 3, 2, 4, 0.5),
@@ -252,9 +254,16 @@ Return the mean cross-entropy over all places, in nats. It has to stay finite fo
         smoothing_at("logits near 1,000", 3, 4, 5, 0.1, shift=1e3),
         smoothing_at("logits near -1,000", 2, 5, 3, 0.3, shift=-1e3),
         smoothing_at("logits of two thousand", 1, 3, 8, 0.0, scale=2e3),
-        stays_finite("logits of ten thousand", numbers(1, 3, 4, scale=1e4), tokens(1, 3, vocabulary=4), 0.1),
+        stays_finite(
+            "logits of ten thousand",
+            numbers(1, 3, 4, scale=1e4),
+            tokens(1, 3, vocabulary=4),
+            0.1,
+        ),
         gradients("the logits", numbers(2, 3, 4), tokens(2, 3, vocabulary=4), 0.1),
-        gradients("more logits", numbers(1, 5, 3, seed=3), tokens(1, 5, vocabulary=3), 0.4),
+        gradients(
+            "more logits", numbers(1, 5, 3, seed=3), tokens(1, 5, vocabulary=3), 0.4
+        ),
     ],
     variants=r"""
     L9  The logarithm of a softmax
@@ -419,12 +428,25 @@ Return new tensors p, m and v. The means that you return are not corrected.
         stepping("a step far on", 6, step=5000, seed=8, lr=0.5),
         stepping("decay", 4, step=3, weight_decay=0.1, lr=0.5, seed=9),
         stepping("much decay", 7, step=2, weight_decay=0.8, lr=0.5, seed=10),
-        stepping("decay and a small rate", 3, step=4, weight_decay=2.0, lr=0.01, seed=11),
+        stepping(
+            "decay and a small rate", 3, step=4, weight_decay=2.0, lr=0.01, seed=11
+        ),
         stepping("a large eps", 5, step=2, eps=0.3, seed=12, lr=0.5),
         stepping("a large eps, further on", 2, 2, step=30, eps=0.1, seed=13, lr=1.0),
         stepping("tiny gradients", 8, step=2, scale=1e-6, eps=1e-8, seed=14),
         compare("a gradient of 0", numbers(3), *torch.zeros(3, 3), 1, *USUAL.values()),
-        stepping("everything at once", 3, 4, step=7, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.3, lr=0.2, seed=15),
+        stepping(
+            "everything at once",
+            3,
+            4,
+            step=7,
+            beta1=0.8,
+            beta2=0.95,
+            eps=1e-3,
+            weight_decay=0.3,
+            lr=0.2,
+            seed=15,
+        ),
     ],
     variants=r"""
     L11  No bias correction
@@ -617,17 +639,65 @@ A table that is also the weight of the output layer is still a table. The names 
     blocked=[chapter.decay_groups],
     probes=[
         deciding("one linear map", lambda: nn.Sequential(nn.Linear(3, 4))),
-        deciding("a map, a norm and a map without bias", lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False))),
-        deciding("an embedding and a map", lambda: nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7))),
-        deciding("names that mislead", lambda: named(norm_map=nn.Linear(3, 3), bias_map=nn.Linear(3, 2), embedding_map=nn.Linear(2, 3), head=nn.Embedding(4, 3), linear=nn.LayerNorm(3))),
-        deciding("a gain with a name of its own", lambda: named(a=Scale(3), weight=Scale(4), b=nn.Linear(4, 3))),
+        deciding(
+            "a map, a norm and a map without bias",
+            lambda: nn.Sequential(
+                nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False)
+            ),
+        ),
+        deciding(
+            "an embedding and a map",
+            lambda: nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7)),
+        ),
+        deciding(
+            "names that mislead",
+            lambda: named(
+                norm_map=nn.Linear(3, 3),
+                bias_map=nn.Linear(3, 2),
+                embedding_map=nn.Linear(2, 3),
+                head=nn.Embedding(4, 3),
+                linear=nn.LayerNorm(3),
+            ),
+        ),
+        deciding(
+            "a gain with a name of its own",
+            lambda: named(a=Scale(3), weight=Scale(4), b=nn.Linear(4, 3)),
+        ),
         deciding("a tied model", lambda: Tied(8, 4, head_first=False)),
         deciding("a tied model, head first", lambda: Tied(6, 2, head_first=True)),
-        deciding("parameters that are not trained", lambda: frozen(named(a=nn.Linear(2, 3), b=nn.Linear(3, 2), c=nn.Embedding(3, 2)), "a.weight", "c.weight")),
-        deciding("a convolution and PyTorch's attention", lambda: named(patches=nn.Conv2d(1, 4, 2), mix=nn.MultiheadAttention(4, 2), norm=nn.RMSNorm(4))),
-        deciding("another tied model, head first", lambda: named(model=Tied(5, 3, head_first=True), more=nn.Linear(2, 2))),
-        deciding("more that is not trained", lambda: frozen(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 3)), "0.weight", "1.weight", "1.bias")),
-        deciding("a convolution of sounds", lambda: nn.Sequential(nn.Conv1d(2, 3, 4), nn.GroupNorm(1, 3))),
+        deciding(
+            "parameters that are not trained",
+            lambda: frozen(
+                named(a=nn.Linear(2, 3), b=nn.Linear(3, 2), c=nn.Embedding(3, 2)),
+                "a.weight",
+                "c.weight",
+            ),
+        ),
+        deciding(
+            "a convolution and PyTorch's attention",
+            lambda: named(
+                patches=nn.Conv2d(1, 4, 2),
+                mix=nn.MultiheadAttention(4, 2),
+                norm=nn.RMSNorm(4),
+            ),
+        ),
+        deciding(
+            "another tied model, head first",
+            lambda: named(model=Tied(5, 3, head_first=True), more=nn.Linear(2, 2)),
+        ),
+        deciding(
+            "more that is not trained",
+            lambda: frozen(
+                nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 3)),
+                "0.weight",
+                "1.weight",
+                "1.bias",
+            ),
+        ),
+        deciding(
+            "a convolution of sounds",
+            lambda: nn.Sequential(nn.Conv1d(2, 3, 4), nn.GroupNorm(1, 3)),
+        ),
         deciding("PyTorch's block", lambda: nn.TransformerEncoderLayer(4, 2, 8)),
         deciding("a GPT", a_gpt),
         deciding("a norm alone", lambda: nn.LayerNorm(3)),
@@ -711,10 +781,14 @@ def by_angle(step, peak, warmup, steps, floor):
 
 def as_tensors(step, peak, warmup, steps, floor):
     done = torch.tensor((step - warmup) / (steps - warmup)).double().clamp(0, 1)
-    fall = torch.lerp(torch.tensor(peak).double(), torch.tensor(floor).double(), (1 - torch.cos(torch.pi * done)) / 2)
+    fall = torch.lerp(
+        torch.tensor(peak).double(),
+        torch.tensor(floor).double(),
+        (1 - torch.cos(torch.pi * done)) / 2,
+    )
     return torch.where(torch.tensor(step < warmup), peak * step / max(warmup, 1), fall)
 
-# %% ../../nbs/exercises/08_training.ipynb #07b16c2d
+# %% ../../nbs/exercises/08_training.ipynb #796d20e4
 learning_rate_exercise = Exercise(
     id="training.learning_rate",
     title="Plan the learning rate",
@@ -741,7 +815,12 @@ Steps are counted from 1. The rate is `peak` at step `warmup`, `floor` at step `
         planned("down to a floor", range(4, 25, 2), 3e-4, 4, 24, 3e-5),
         planned("everything", range(1, 61), 0.5, 20, 60, 0.05),
         planned("steps after the last", [39, 40, 41, 50, 79, 120], 2.0, 5, 40, 0.5),
-        planned("steps after the last, down to 0", [29, 30, 31, 45, 58], 1.0, 2, 30, 0.0),
+        planned(
+            "steps after the last, another floor", [9, 10, 11, 14, 30], 1.0, 4, 10, 0.25
+        ),
+        planned(
+            "steps after the last, down to 0", [29, 30, 31, 45, 58], 1.0, 2, 30, 0.0
+        ),
         planned("no warm-up", [1, 2, 5, 10, 20], 1.0, 0, 20, 0.1),
         planned("a long warm-up", range(1, 101, 9), 6.0, 90, 100, 1.0),
         planned("a short run", [1, 2, 3], 0.7, 1, 3, 0.2),
@@ -889,11 +968,27 @@ Take the norm of all gradients together, as if their numbers stood in one vector
         clipping("one gradient that is too long", 1.0, (3,), length=5.0),
         clipping("one that is short", 1.0, (3,), length=0.3, seed=1),
         clipping("two, too long together", 2.0, (3,), (2, 2), length=8.0, seed=2),
-        clipping("two, each short enough, but not together", 1.0, (4,), (4,), length=1.2, seed=3),
+        clipping(
+            "two, each short enough, but not together",
+            1.0,
+            (4,),
+            (4,),
+            length=1.2,
+            seed=3,
+        ),
         clipping("three that are short", 5.0, (2,), (3, 2), (1,), length=4.9, seed=4),
         clipping("a limit below 1", 0.1, (5,), (2, 3), length=0.5, seed=5),
         clipping("a large limit", 50.0, (3, 3), (3,), length=400.0, seed=6),
-        clipping("four of different size", 1.0, (1,), (20,), (2, 3, 2), (7,), length=30.0, seed=7),
+        clipping(
+            "four of different size",
+            1.0,
+            (1,),
+            (20,),
+            (2, 3, 2),
+            (7,),
+            length=30.0,
+            seed=7,
+        ),
         clipping("gradients of 0", 1.0, (3,), (2,), length=0.0, seed=8),
         clipping("gradients of 0 again", 0.5, (4,), length=0.0, seed=9),
         clipping("norms far below the limit", 3.0, (6,), (5,), length=1e-3, seed=10),
@@ -1054,7 +1149,7 @@ def divided_at_the_end(model, batches):
         p.grad = g / total
     return loss / total
 
-# %% ../../nbs/exercises/08_training.ipynb #0eed97bd
+# %% ../../nbs/exercises/08_training.ipynb #c177a47c
 accumulate_exercise = Exercise(
     id="training.accumulate",
     title="Add up gradients",
@@ -1086,12 +1181,15 @@ The parts have different numbers of targets, and a part may have none. Targets o
         adding("a part without a target", "oo.|ooo", "...", "o..", seed=100),
         adding("one part with padding", "oo...|ooooo", v=6, d=4, seed=120),
         adding("another part without a target", "..|..", "oo|o.", v=3, d=2, seed=140),
-        adding("five parts", "o", "oo|oo|oo", "ooooooo", "o|.", ".o", v=9, d=5, seed=160),
+        adding(
+            "five parts", "o", "oo|oo|oo", "ooooooo", "o|.", ".o", v=9, d=5, seed=160
+        ),
         one_at_a_time("three parts", "ooo|ooo", "ooo|oo.", "oo.|ooo"),
     ],
     variants=r"""
     L5  Not divided
         reduction="sum") / total => ignore_index=-100)
+        or / total => / (targets != -100).sum().clamp(min=1)
         Means of the parts are added: with four parts your step is four times too large.
         ? By what factor does your gradient grow, if you cut a batch into two halves?
     L5b  The mean of the means
@@ -1107,10 +1205,6 @@ The parts have different numbers of targets, and a part may have none. Targets o
     L5e  Sums, not divided
         reduction="sum") / total => reduction="sum")
         The loss is a mean over all targets.
-    L5f  Divided by the targets of its own part
-        / total => / (targets != -100).sum()
-        or / total => / (targets != -100).sum().clamp(min=1)
-        Each part is divided by its own number, and the means are added. Divide all by the same number.
     L5g  Divided twice
         / total => / total / len(batches)
         The sum over the parts is divided already.
@@ -1119,17 +1213,13 @@ The parts have different numbers of targets, and a part may have none. Targets o
         `backward()` adds. The gradients of the step before are still there.
     L6b  Only the last part is left
         logits = model(inputs).flatten(0, 1) => model.zero_grad()\n        logits = model(inputs).flatten(0, 1)
-        The gradients are dropped between the parts, so nothing adds up.
+        or loss.backward()\n        mean += loss.item()\n    return mean => mean += loss.item()\n    loss.backward()\n    return mean
+        Each part calls `backward()`, and no gradients are dropped between the parts: so they add up.
         ? Where does the gradient of the first part go?
-    L6c  No backward pass
+    L6c  No gradient is left
         loss.backward() => pass
-        The parameters have no gradient, or one of zeros.
-    L6d  Only the last part is differentiated
-        loss.backward()\n        mean += loss.item()\n    return mean => mean += loss.item()\n    loss.backward()\n    return mean
-        `backward()` has to be called for each part.
-    L6e  The gradients are dropped in the end
-        return mean => model.zero_grad()\n    return mean
-        The optimiser takes its step after this function: the gradients have to be there.
+        or return mean => model.zero_grad()\n    return mean
+        `backward()` has to be called for each part, and its gradients stay: the optimiser takes its step after this function.
     L4  Pads count
         targets.flatten(), reduction="sum" => targets.flatten().clamp(min=0), reduction="sum"
         A target of -100 does not count.
@@ -1158,14 +1248,19 @@ def all_at_once(model, batches):
     model.zero_grad()
     wide = max(x.shape[1] for x, _ in batches)
     x, y = (
-        torch.cat([F.pad(pair[k], (0, wide - pair[k].shape[1]), value=fill) for pair in batches])
+        torch.cat(
+            [
+                F.pad(pair[k], (0, wide - pair[k].shape[1]), value=fill)
+                for pair in batches
+            ]
+        )
         for k, fill in ((0, 0), (1, -100))
     )
     loss = F.cross_entropy(model(x).mT, y)
     loss.backward()
     return loss.item()
 
-# %% ../../nbs/exercises/08_training.ipynb #fe118983
+# %% ../../nbs/exercises/08_training.ipynb #98f519dc
 memory_exercise = Exercise(
     id="training.memory",
     title="Predict the memory",
@@ -1189,12 +1284,11 @@ Write it down before you compute it.
     variants=r"""
     C11  The weights alone
         := 7 * 2
-        or := 7 * 4
         That is enough to run the model. Training also holds gradients, a float32 copy and two running means.
         ? What does AdamW remember of each parameter?
-    C11b  Weights and gradients
+    C11b  Four bytes a parameter
         := 7 * (2 + 2)
-        AdamW keeps a float32 copy of the weights and two running means.
+        That is weights and gradients in bfloat16, or weights in float32. AdamW keeps a float32 copy of the weights and two running means.
     C11c  One of the optimiser's numbers is missing
         := 7 * (2 + 2 + 4 + 4)
         It keeps three numbers in float32: the copy of the weight, and the running means of the gradient and of its square.
@@ -1202,9 +1296,8 @@ Write it down before you compute it.
         := 7 * (2 + 4 + 4 + 4)
         Off by exactly 2 bytes a parameter: gradients, in bfloat16.
     C11e  The optimiser alone
-        := 7 * (4 + 4 + 4)
-        or := 7 * (4 + 4)
-        Weights and gradients take memory too.
+        := 7 * (4 + 4)
+        Weights, gradients and the float32 copy take memory too.
     C11f  Weights and gradients in float32 as well
         := 7 * (4 + 4 + 4 + 4 + 4)
         Weights and gradients are bfloat16: 2 bytes each.
@@ -1225,9 +1318,6 @@ Write it down before you compute it.
         or := 112e3
         or := 112 * 8
         The unit is 10⁹ bytes.
-    C11l  In float32 without gradients
-        := 7 * (4 + 4 + 4 + 4)  - 7 * 4
-        You counted something twice or not at all.
     ok  all in float32 without a copy
         := 7 * 4 * 4
     ok  bytes
@@ -1256,11 +1346,24 @@ def train_step(parameters, loss_of, lr, max_norm, scale):
                 p -= lr * factor * g
     return loss.detach()
 
-# %% ../../nbs/exercises/08_training.ipynb #ef6c6222
-def descending(about, shapes, lr, max_norm, scale, *, n_steps=1, size=1.0, seed=0, infinite=False):
+# %% ../../nbs/exercises/08_training.ipynb #929b27a1
+def descending(
+    about,
+    shapes,
+    lr,
+    max_norm,
+    scale,
+    *,
+    n_steps=1,
+    size=1.0,
+    seed=0,
+    infinite=False,
+    in_half=False,
+):
     """Some steps on a loss that is not the same in all directions.
 
-    With `infinite` the first step has a gradient that is not finite.
+    With `infinite` the first step has a gradient that is not finite; with `in_half`
+    gradients go through 16 bits, in which they are small.
     """
 
     def look(answer):
@@ -1269,13 +1372,20 @@ def descending(about, shapes, lr, max_norm, scale, *, n_steps=1, size=1.0, seed=
             for n, shape in enumerate(shapes)
         ]
         goals = [numbers(*shape, seed=seed + 50 + n) for n, shape in enumerate(shapes)]
-        pulls = [1 + n + numbers(*shape, seed=seed + 90 + n).abs() for n, shape in enumerate(shapes)]
+        pulls = [
+            1 + n + numbers(*shape, seed=seed + 90 + n).abs()
+            for n, shape in enumerate(shapes)
+        ]
         calls = []
 
         def loss_of():
             calls.append(1)
             parts = zip(own, goals, pulls)
             loss = size * sum((k * (p - g) ** 2).sum() for p, g, k in parts)
+            if in_half:  # the numbers go through float16, and so do their gradients
+                loss = 1e-7 * sum(
+                    (p.half().float() * g).sum() for p, g in zip(own, goals)
+                )
             if infinite and len(calls) == 1:
                 loss = loss + (own[0] - own[0].detach()).abs().sum().sqrt()
             return loss
@@ -1313,7 +1423,7 @@ def by_grad(parameters, loss_of, lr, max_norm, scale):
         p.data = p.data - piece.view_as(p)
     return loss.detach()
 
-# %% ../../nbs/exercises/08_training.ipynb #67aeb31e
+# %% ../../nbs/exercises/08_training.ipynb #a5035e20
 find_the_bug_exercise = Exercise(
     id="training.find_the_bug",
     title="Find the bug",
@@ -1338,22 +1448,66 @@ Which line sees numbers that it should not see?
     blocked=[chapter.clip_gradients, chapter.train_step],
     probes=[
         descending("a scale of 1, a short gradient", [(3,)], 0.1, 100.0, 1.0),
-        descending("a scale of 1, a long gradient", [(3,), (2, 2)], 0.1, 0.5, 1.0, seed=1),
-        descending("a scale of 1,024, a short gradient", [(4,)], 0.1, 50.0, 1024.0, seed=2),
-        descending("a scale of 8, a long gradient", [(2,), (3,)], 0.2, 0.7, 8.0, seed=3),
-        descending("a scale of 65,536, a tiny gradient", [(5,), (2, 3)], 10.0, 1.0, 65536.0, size=1e-3, seed=4),
+        descending(
+            "a scale of 1, a long gradient", [(3,), (2, 2)], 0.1, 0.5, 1.0, seed=1
+        ),
+        descending(
+            "a scale of 1,024, a short gradient", [(4,)], 0.1, 50.0, 1024.0, seed=2
+        ),
+        descending(
+            "a scale of 8, a long gradient", [(2,), (3,)], 0.2, 0.7, 8.0, seed=3
+        ),
+        descending(
+            "a scale of 65,536, a tiny gradient",
+            [(5,), (2, 3)],
+            10.0,
+            1.0,
+            65536.0,
+            size=1e-3,
+            seed=4,
+        ),
         descending("three steps", [(3,), (2,)], 0.05, 100.0, 256.0, n_steps=3, seed=5),
-        descending("four steps that are clipped", [(2, 2), (4,)], 0.3, 0.2, 16.0, n_steps=4, seed=6),
-        descending("a gradient that is not finite", [(3,), (2,)], 0.1, 1.0, 4.0, seed=7, infinite=True),
-        descending("one that is not finite, then a finite one", [(2,), (4,)], 0.1, 5.0, 2.0, n_steps=2, seed=8, infinite=True),
+        descending(
+            "four steps that are clipped",
+            [(2, 2), (4,)],
+            0.3,
+            0.2,
+            16.0,
+            n_steps=4,
+            seed=6,
+        ),
+        descending(
+            "a gradient that is not finite",
+            [(3,), (2,)],
+            0.1,
+            1.0,
+            4.0,
+            seed=7,
+            infinite=True,
+        ),
+        descending(
+            "one that is not finite, then a finite one",
+            [(2,), (4,)],
+            0.1,
+            5.0,
+            2.0,
+            n_steps=2,
+            seed=8,
+            infinite=True,
+        ),
+        descending(
+            "gradients that are tiny in 16 bits",
+            [(4,), (3,)],
+            1e6,
+            1.0,
+            4096.0,
+            seed=10,
+            in_half=True,
+        ),
+        descending("tiny ones again", [(5,)], 1e6, 2.0, 65536.0, seed=11, in_half=True),
         descending("a scale below 1", [(6,)], 0.1, 2.0, 0.25, seed=9),
     ],
     variants=r"""
-    L7o  Clipped after another scaling
-        gradients = [p.grad / scale for p in parameters] => gradients = [p.grad for p in parameters]
-        p -= lr * factor * g => p -= lr * factor * g / scale
-        The clipping sees the gradients before they are divided by the scale, so every step is clipped to a tiny one. Divide first, then clip.
-        ? Does the size of a step depend on the scale?
     L15  Never divided by the scale
         p.grad / scale => p.grad
         The step is as many times too large as the scale, or clipped in every step. Divide the gradients by it.
@@ -1369,6 +1523,11 @@ Which line sees numbers that it should not see?
     L15e  Not scaled at all
         (loss * scale).backward() => loss.backward()
         Then the gradients are divided by a scale that they never had.
+    L15g  Neither multiplied nor divided
+        (loss * scale).backward() => loss.backward()
+        p.grad / scale => p.grad
+        In exact numbers that is the same. In 16 bits, gradients below 6 · 10⁻⁸ become 0, and the others are coarse: multiply the loss, divide the gradients.
+        ? Which is the smallest positive number of 16 bits?
     L15f  Infinite gradients are used
         if norm.isfinite(): => if True:
         One step with a gradient that is not finite, and the parameters are lost. Leave it out.
@@ -1392,10 +1551,8 @@ Which line sees numbers that it should not see?
         The loss falls against the gradient.
     L7p  The limit is scaled, the norm is not
         max_norm / norm => max_norm * scale / norm
+        or for g in gradients]).norm() => for g in gradients]).norm() / scale
         The norm is that of the gradients of the loss itself, and so is the limit.
-    L7q  The scale counts twice in the norm
-        for g in gradients]).norm() => for g in gradients]).norm() / scale
-        The gradients are divided by the scale already.
     ok  an optimiser and PyTorch's clipping
         := with_an_optimizer
     ok  gradients as one vector
