@@ -23,7 +23,7 @@ from transformer_course.prediction import (
 )
 from transformer_course.training import clip_gradients
 
-SEEDS, RATES, STEPS, BATCH, LENGTH, WIDTH, DEPTH = (0, 1, 2), (3e-3, 1e-2, 3e-2), 200, 16, 32, 32, 2
+SEEDS, RATES, STEPS, BATCH, LENGTH, WIDTH, DEPTH = (0, 1, 2), (1e-3, 3e-3, 1e-2), 200, 16, 32, 32, 2
 SHARE, SCALE = 1 / 1024, 2.0**16      # each batch as one of so many micro-batches; what the loss is multiplied by
 
 text = load_corpus()
