@@ -588,7 +588,7 @@ def as_they_come(tokens, spellings):
 def one_by_one(tokens, spellings):
     return "".join(spellings[token].decode("utf-8", "replace") for token in tokens)
 
-# %% ../../nbs/exercises/08b_byte_pairs.ipynb #8547118d
+# %% ../../nbs/exercises/08b_byte_pairs.ipynb #fe3fe965
 find_the_bug_exercise = Exercise(
     id="byte_pairs.find_the_bug",
     title="Find the bug",
@@ -626,6 +626,7 @@ The tokens are right. Which step sees less than it needs?
         decoding("three quarters of an emoji", "a😀", lost=[4]),
         decoding("half a letter in the middle", "caéx", lost=[3]),
         decoding("letters without their first halves", "éx, éy", lost=[0, 5]),
+        decoding("an emoji without its first byte", "😀!", lost=[0]),
         decoding("a text with � in it", "a � b"),
         decoding("a zero and line ends", "a\0b\r\nc\n"),
         decoding("spaces at both ends", "  a é  "),
