@@ -248,7 +248,9 @@ Return the mean cross-entropy over all places, in nats. It has to stay finite fo
     blocked=[chapter.smoothed_cross_entropy, prediction.cross_entropy],
     probes=[
         smoothing_at("one place and two tokens, without smoothing", 1, 1, 2, 0.0),
-        compare("equal logits", torch.zeros(2, 3, 65), tokens(2, 3, vocabulary=65), 0.1),
+        compare(
+            "equal logits", torch.zeros(2, 3, 65), tokens(2, 3, vocabulary=65), 0.1
+        ),
         smoothing_at("six places, without smoothing", 2, 3, 5, 0.0),
         smoothing_at("smoothing of 0.1", 2, 3, 5, 0.1),
         smoothing_at("smoothing of 0.5", 3, 2, 4, 0.5),
@@ -260,9 +262,16 @@ Return the mean cross-entropy over all places, in nats. It has to stay finite fo
         smoothing_at("logits near 1,000", 3, 4, 5, 0.1, shift=1e3),
         smoothing_at("logits near -1,000", 2, 5, 3, 0.3, shift=-1e3),
         smoothing_at("logits of two thousand", 1, 3, 8, 0.0, scale=2e3),
-        stays_finite("logits of ten thousand", numbers(1, 3, 4, scale=1e4), tokens(1, 3, vocabulary=4), 0.1),
+        stays_finite(
+            "logits of ten thousand",
+            numbers(1, 3, 4, scale=1e4),
+            tokens(1, 3, vocabulary=4),
+            0.1,
+        ),
         gradients("the logits", numbers(2, 3, 4), tokens(2, 3, vocabulary=4), 0.1),
-        gradients("more logits", numbers(1, 5, 3, seed=3), tokens(1, 5, vocabulary=3), 0.4),
+        gradients(
+            "more logits", numbers(1, 5, 3, seed=3), tokens(1, 5, vocabulary=3), 0.4
+        ),
     ],
     variants=r"""
     L9  The logarithm of a softmax
@@ -427,12 +436,25 @@ Return new tensors p, m and v. The means that you return are not corrected.
         stepping("a step far on", 6, step=5000, seed=8, lr=0.5),
         stepping("decay", 4, step=3, weight_decay=0.1, lr=0.5, seed=9),
         stepping("much decay", 7, step=2, weight_decay=0.8, lr=0.5, seed=10),
-        stepping("decay and a small rate", 3, step=4, weight_decay=2.0, lr=0.01, seed=11),
+        stepping(
+            "decay and a small rate", 3, step=4, weight_decay=2.0, lr=0.01, seed=11
+        ),
         stepping("a large eps", 5, step=2, eps=0.3, seed=12, lr=0.5),
         stepping("a large eps, further on", 2, 2, step=30, eps=0.1, seed=13, lr=1.0),
         stepping("tiny gradients", 8, step=2, scale=1e-6, eps=1e-8, seed=14),
         compare("a gradient of 0", numbers(3), *torch.zeros(3, 3), 1, *USUAL.values()),
-        stepping("everything at once", 3, 4, step=7, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.3, lr=0.2, seed=15),
+        stepping(
+            "everything at once",
+            3,
+            4,
+            step=7,
+            beta1=0.8,
+            beta2=0.95,
+            eps=1e-3,
+            weight_decay=0.3,
+            lr=0.2,
+            seed=15,
+        ),
     ],
     variants=r"""
     L11  No bias correction
@@ -625,17 +647,65 @@ A table that is also the weight of the output layer is still a table. The names 
     blocked=[chapter.decay_groups],
     probes=[
         deciding("one linear map", lambda: nn.Sequential(nn.Linear(3, 4))),
-        deciding("a map, a norm and a map without bias", lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False))),
-        deciding("an embedding and a map", lambda: nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7))),
-        deciding("names that mislead", lambda: named(norm_map=nn.Linear(3, 3), bias_map=nn.Linear(3, 2), embedding_map=nn.Linear(2, 3), head=nn.Embedding(4, 3), linear=nn.LayerNorm(3))),
-        deciding("a gain with a name of its own", lambda: named(a=Scale(3), weight=Scale(4), b=nn.Linear(4, 3))),
+        deciding(
+            "a map, a norm and a map without bias",
+            lambda: nn.Sequential(
+                nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False)
+            ),
+        ),
+        deciding(
+            "an embedding and a map",
+            lambda: nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7)),
+        ),
+        deciding(
+            "names that mislead",
+            lambda: named(
+                norm_map=nn.Linear(3, 3),
+                bias_map=nn.Linear(3, 2),
+                embedding_map=nn.Linear(2, 3),
+                head=nn.Embedding(4, 3),
+                linear=nn.LayerNorm(3),
+            ),
+        ),
+        deciding(
+            "a gain with a name of its own",
+            lambda: named(a=Scale(3), weight=Scale(4), b=nn.Linear(4, 3)),
+        ),
         deciding("a tied model", lambda: Tied(8, 4, head_first=False)),
         deciding("a tied model, head first", lambda: Tied(6, 2, head_first=True)),
-        deciding("parameters that are not trained", lambda: frozen(named(a=nn.Linear(2, 3), b=nn.Linear(3, 2), c=nn.Embedding(3, 2)), "a.weight", "c.weight")),
-        deciding("a convolution and PyTorch's attention", lambda: named(patches=nn.Conv2d(1, 4, 2), mix=nn.MultiheadAttention(4, 2), norm=nn.RMSNorm(4))),
-        deciding("another tied model, head first", lambda: named(model=Tied(5, 3, head_first=True), more=nn.Linear(2, 2))),
-        deciding("more that is not trained", lambda: frozen(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 3)), "0.weight", "1.weight", "1.bias")),
-        deciding("a convolution of sounds", lambda: nn.Sequential(nn.Conv1d(2, 3, 4), nn.GroupNorm(1, 3))),
+        deciding(
+            "parameters that are not trained",
+            lambda: frozen(
+                named(a=nn.Linear(2, 3), b=nn.Linear(3, 2), c=nn.Embedding(3, 2)),
+                "a.weight",
+                "c.weight",
+            ),
+        ),
+        deciding(
+            "a convolution and PyTorch's attention",
+            lambda: named(
+                patches=nn.Conv2d(1, 4, 2),
+                mix=nn.MultiheadAttention(4, 2),
+                norm=nn.RMSNorm(4),
+            ),
+        ),
+        deciding(
+            "another tied model, head first",
+            lambda: named(model=Tied(5, 3, head_first=True), more=nn.Linear(2, 2)),
+        ),
+        deciding(
+            "more that is not trained",
+            lambda: frozen(
+                nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 3)),
+                "0.weight",
+                "1.weight",
+                "1.bias",
+            ),
+        ),
+        deciding(
+            "a convolution of sounds",
+            lambda: nn.Sequential(nn.Conv1d(2, 3, 4), nn.GroupNorm(1, 3)),
+        ),
         deciding("PyTorch's block", lambda: nn.TransformerEncoderLayer(4, 2, 8)),
         deciding("a GPT", a_gpt),
         deciding("a norm alone", lambda: nn.LayerNorm(3)),
@@ -719,7 +789,11 @@ def by_angle(step, peak, warmup, steps, floor):
 
 def as_tensors(step, peak, warmup, steps, floor):
     done = torch.tensor((step - warmup) / (steps - warmup)).double().clamp(0, 1)
-    fall = torch.lerp(torch.tensor(peak).double(), torch.tensor(floor).double(), (1 - torch.cos(torch.pi * done)) / 2)
+    fall = torch.lerp(
+        torch.tensor(peak).double(),
+        torch.tensor(floor).double(),
+        (1 - torch.cos(torch.pi * done)) / 2,
+    )
     return torch.where(torch.tensor(step < warmup), peak * step / max(warmup, 1), fall)
 
 # %% ../../nbs/exercises/08_training.ipynb #796d20e4
@@ -749,8 +823,12 @@ Steps are counted from 1. The rate is `peak` at step `warmup`, `floor` at step `
         planned("down to a floor", range(4, 25, 2), 3e-4, 4, 24, 3e-5),
         planned("everything", range(1, 61), 0.5, 20, 60, 0.05),
         planned("steps after the last", [39, 40, 41, 50, 79, 120], 2.0, 5, 40, 0.5),
-        planned("steps after the last, another floor", [9, 10, 11, 14, 30], 1.0, 4, 10, 0.25),
-        planned("steps after the last, down to 0", [29, 30, 31, 45, 58], 1.0, 2, 30, 0.0),
+        planned(
+            "steps after the last, another floor", [9, 10, 11, 14, 30], 1.0, 4, 10, 0.25
+        ),
+        planned(
+            "steps after the last, down to 0", [29, 30, 31, 45, 58], 1.0, 2, 30, 0.0
+        ),
         planned("no warm-up", [1, 2, 5, 10, 20], 1.0, 0, 20, 0.1),
         planned("a long warm-up", range(1, 101, 9), 6.0, 90, 100, 1.0),
         planned("a short run", [1, 2, 3], 0.7, 1, 3, 0.2),
@@ -898,11 +976,27 @@ Take the norm of all gradients together, as if their numbers stood in one vector
         clipping("one gradient that is too long", 1.0, (3,), length=5.0),
         clipping("one that is short", 1.0, (3,), length=0.3, seed=1),
         clipping("two, too long together", 2.0, (3,), (2, 2), length=8.0, seed=2),
-        clipping("two, each short enough, but not together", 1.0, (4,), (4,), length=1.2, seed=3),
+        clipping(
+            "two, each short enough, but not together",
+            1.0,
+            (4,),
+            (4,),
+            length=1.2,
+            seed=3,
+        ),
         clipping("three that are short", 5.0, (2,), (3, 2), (1,), length=4.9, seed=4),
         clipping("a limit below 1", 0.1, (5,), (2, 3), length=0.5, seed=5),
         clipping("a large limit", 50.0, (3, 3), (3,), length=400.0, seed=6),
-        clipping("four of different size", 1.0, (1,), (20,), (2, 3, 2), (7,), length=30.0, seed=7),
+        clipping(
+            "four of different size",
+            1.0,
+            (1,),
+            (20,),
+            (2, 3, 2),
+            (7,),
+            length=30.0,
+            seed=7,
+        ),
         clipping("gradients of 0", 1.0, (3,), (2,), length=0.0, seed=8),
         clipping("gradients of 0 again", 0.5, (4,), length=0.0, seed=9),
         clipping("norms far below the limit", 3.0, (6,), (5,), length=1e-3, seed=10),
@@ -1095,7 +1189,9 @@ The parts have different numbers of targets, and a part may have none. Targets o
         adding("a part without a target", "oo.|ooo", "...", "o..", seed=100),
         adding("one part with padding", "oo...|ooooo", v=6, d=4, seed=120),
         adding("another part without a target", "..|..", "oo|o.", v=3, d=2, seed=140),
-        adding("five parts", "o", "oo|oo|oo", "ooooooo", "o|.", ".o", v=9, d=5, seed=160),
+        adding(
+            "five parts", "o", "oo|oo|oo", "ooooooo", "o|.", ".o", v=9, d=5, seed=160
+        ),
         one_at_a_time("three parts", "ooo|ooo", "ooo|oo.", "oo.|ooo"),
     ],
     variants=r"""
@@ -1160,7 +1256,12 @@ def all_at_once(model, batches):
     model.zero_grad()
     wide = max(x.shape[1] for x, _ in batches)
     x, y = (
-        torch.cat([F.pad(pair[k], (0, wide - pair[k].shape[1]), value=fill) for pair in batches])
+        torch.cat(
+            [
+                F.pad(pair[k], (0, wide - pair[k].shape[1]), value=fill)
+                for pair in batches
+            ]
+        )
         for k, fill in ((0, 0), (1, -100))
     )
     loss = F.cross_entropy(model(x).mT, y)
@@ -1254,7 +1355,19 @@ def train_step(parameters, loss_of, lr, max_norm, scale):
     return loss.detach()
 
 # %% ../../nbs/exercises/08_training.ipynb #929b27a1
-def descending(about, shapes, lr, max_norm, scale, *, n_steps=1, size=1.0, seed=0, infinite=False, in_half=False):
+def descending(
+    about,
+    shapes,
+    lr,
+    max_norm,
+    scale,
+    *,
+    n_steps=1,
+    size=1.0,
+    seed=0,
+    infinite=False,
+    in_half=False,
+):
     """Some steps on a loss that is not the same in all directions.
 
     With `infinite` the first step has a gradient that is not finite; with `in_half`
@@ -1267,7 +1380,10 @@ def descending(about, shapes, lr, max_norm, scale, *, n_steps=1, size=1.0, seed=
             for n, shape in enumerate(shapes)
         ]
         goals = [numbers(*shape, seed=seed + 50 + n) for n, shape in enumerate(shapes)]
-        pulls = [1 + n + numbers(*shape, seed=seed + 90 + n).abs() for n, shape in enumerate(shapes)]
+        pulls = [
+            1 + n + numbers(*shape, seed=seed + 90 + n).abs()
+            for n, shape in enumerate(shapes)
+        ]
         calls = []
 
         def loss_of():
@@ -1275,7 +1391,9 @@ def descending(about, shapes, lr, max_norm, scale, *, n_steps=1, size=1.0, seed=
             parts = zip(own, goals, pulls)
             loss = size * sum((k * (p - g) ** 2).sum() for p, g, k in parts)
             if in_half:  # the numbers go through float16, and so do their gradients
-                loss = 1e-7 * sum((p.half().float() * g).sum() for p, g in zip(own, goals))
+                loss = 1e-7 * sum(
+                    (p.half().float() * g).sum() for p, g in zip(own, goals)
+                )
             if infinite and len(calls) == 1:
                 loss = loss + (own[0] - own[0].detach()).abs().sum().sqrt()
             return loss
@@ -1338,15 +1456,62 @@ Which line sees numbers that it should not see?
     blocked=[chapter.clip_gradients, chapter.train_step],
     probes=[
         descending("a scale of 1, a short gradient", [(3,)], 0.1, 100.0, 1.0),
-        descending("a scale of 1, a long gradient", [(3,), (2, 2)], 0.1, 0.5, 1.0, seed=1),
-        descending("a scale of 1,024, a short gradient", [(4,)], 0.1, 50.0, 1024.0, seed=2),
-        descending("a scale of 8, a long gradient", [(2,), (3,)], 0.2, 0.7, 8.0, seed=3),
-        descending("a scale of 65,536, a tiny gradient", [(5,), (2, 3)], 10.0, 1.0, 65536.0, size=1e-3, seed=4),
+        descending(
+            "a scale of 1, a long gradient", [(3,), (2, 2)], 0.1, 0.5, 1.0, seed=1
+        ),
+        descending(
+            "a scale of 1,024, a short gradient", [(4,)], 0.1, 50.0, 1024.0, seed=2
+        ),
+        descending(
+            "a scale of 8, a long gradient", [(2,), (3,)], 0.2, 0.7, 8.0, seed=3
+        ),
+        descending(
+            "a scale of 65,536, a tiny gradient",
+            [(5,), (2, 3)],
+            10.0,
+            1.0,
+            65536.0,
+            size=1e-3,
+            seed=4,
+        ),
         descending("three steps", [(3,), (2,)], 0.05, 100.0, 256.0, n_steps=3, seed=5),
-        descending("four steps that are clipped", [(2, 2), (4,)], 0.3, 0.2, 16.0, n_steps=4, seed=6),
-        descending("a gradient that is not finite", [(3,), (2,)], 0.1, 1.0, 4.0, seed=7, infinite=True),
-        descending("one that is not finite, then a finite one", [(2,), (4,)], 0.1, 5.0, 2.0, n_steps=2, seed=8, infinite=True),
-        descending("gradients that are tiny in 16 bits", [(4,), (3,)], 1e6, 1.0, 4096.0, seed=10, in_half=True),
+        descending(
+            "four steps that are clipped",
+            [(2, 2), (4,)],
+            0.3,
+            0.2,
+            16.0,
+            n_steps=4,
+            seed=6,
+        ),
+        descending(
+            "a gradient that is not finite",
+            [(3,), (2,)],
+            0.1,
+            1.0,
+            4.0,
+            seed=7,
+            infinite=True,
+        ),
+        descending(
+            "one that is not finite, then a finite one",
+            [(2,), (4,)],
+            0.1,
+            5.0,
+            2.0,
+            n_steps=2,
+            seed=8,
+            infinite=True,
+        ),
+        descending(
+            "gradients that are tiny in 16 bits",
+            [(4,), (3,)],
+            1e6,
+            1.0,
+            4096.0,
+            seed=10,
+            in_half=True,
+        ),
         descending("tiny ones again", [(5,)], 1e6, 2.0, 65536.0, seed=11, in_half=True),
         descending("a scale below 1", [(6,)], 0.1, 2.0, 0.25, seed=9),
     ],
