@@ -14,7 +14,7 @@ __all__ = ['CHAPTER', 'shifted_targets_exercise', 'smoothed_loss_exercise', 'USU
            'by_weights', 'divided_at_the_end', 'all_at_once', 'train_step', 'descending', 'with_an_optimizer',
            'by_grad']
 
-# %% ../../nbs/exercises/08_training.ipynb #22bee819
+# %% ../../nbs/exercises/08_training.ipynb #f3fb1880
 import math
 
 import torch
@@ -24,7 +24,6 @@ from torch import nn
 from .. import prediction
 from .. import training as chapter
 from ..architectures import GPT
-from .architectures import as_tokens
 from ..config import Config
 from transformer_course.grading.probes import (
     Probe,
@@ -34,6 +33,7 @@ from transformer_course.grading.probes import (
     stays_finite,
     tokens,
 )
+from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
 
 CHAPTER = "08_training"
@@ -48,7 +48,7 @@ def shifted_targets(tokens, pad):
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     return inputs, targets.masked_fill(targets == pad, -100)
 
-# %% ../../nbs/exercises/08_training.ipynb #59dbd0dd
+# %% ../../nbs/exercises/08_training.ipynb #1b87d13a
 def texts(*rows, pad=0, seed=0):
     "Random tokens above `pad` at each `o`, and `pad` at each `.`, one text in a row."
     real = torch.tensor([[letter != "." for letter in row] for row in rows])
@@ -58,8 +58,16 @@ def texts(*rows, pad=0, seed=0):
 
 def shifting(about, *rows, pad=0, seed=0):
     batch = texts(*rows, pad=pad, seed=seed)
-    look = lambda answer: answer(batch.clone(), pad)
-    return as_tokens(Probe(about, look, shape=(tuple(batch.shape), pad)))
+
+    def look(answer):
+        out = answer(batch.clone(), pad)
+        for one in out if isinstance(out, tuple | list) else ():
+            if isinstance(one, torch.Tensor) and one.is_floating_point():
+                said = f"Your result is of type {one.dtype}: tokens are whole numbers."
+                raise Misconduct(said)
+        return out
+
+    return Probe(about, look, shape=(tuple(batch.shape), pad))
 
 
 def in_place(tokens, pad):
