@@ -75,7 +75,7 @@ def save_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    new, path = folder / f".new-{os.getpid()}", folder / f"step-{step:09d}"
+    new, path = folder / ".new", folder / f"step-{step:09d}"
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
@@ -157,6 +157,8 @@ def append_log(path: Path, row: dict[str, Any]) -> None:
         if fresh:
             writer.writeheader()
         writer.writerow(row)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_log(path: Path) -> list[dict[str, float | None]]:
@@ -172,11 +174,14 @@ def read_log(path: Path) -> list[dict[str, float | None]]:
 
 def cut_log(path: Path, step: int) -> None:
     "Take away the lines of later steps, and one that is cut off."
-    if path.exists():
-        head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if int(line.split(",")[0]) <= step]
-        write_atomically(path, "".join([head, *kept]))
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    if not whole:
+        return path.unlink()  # not even the names of the columns
+    kept = [line for line in whole[1:] if int(line.split(",")[0]) <= step]
+    write_atomically(path, "".join([whole[0], *kept]))
 
 # %% ../nbs/tools/runs.ipynb #ef2bf88d
 def draw_losses(rows: list[dict], path: Path) -> Path | None:

@@ -68,18 +68,19 @@ def _pieces_of(path: Path) -> Iterator[str]:
     "The text of one file. A byte-order mark is left out, and line ends become \\n."
     left = ""
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        file = open(path, encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+    with file:
+        try:
             while block := file.read(PIECE):
                 whole, end, left = (left + block).rpartition("\n")
                 yield whole + end if end else left
                 left = left if end else ""
-    except UnicodeDecodeError as error:  # in what the buffer gave last
-        place = file.buffer.tell() - len(error.object) + error.start
-        raise ValueError(
-            f"{path} is not a text file: the byte at place {place:,} is not UTF-8"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:  # in what the buffer gave last
+            place = file.buffer.tell() - len(error.object) + error.start
+            said = f"the byte at place {place:,} is not UTF-8"
+            raise ValueError(f"{path} is not a text file: {said}") from error
     yield left
 
 # %% ../nbs/tools/token_files.ipynb #9c8ae507

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'Settings', 'Data', 'save_tokenizer', 'load_tokenizer', 'prepare_data', 'open_data', 'causal_attention',
-           'fused_loss', 'Training', 'Result', 'train', 'load_run', 'write']
+           'fused_loss', 'Training', 'Result', 'train', 'load_run', 'saved_settings', 'write']
 
 # %% ../nbs/08c_trainer.ipynb #c0058633
 import dataclasses
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -585,6 +585,16 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
     model = GPT(Config(**found.state["config"]))
     model.load_state_dict(found.tensors["model"], strict=False)
     return model.to(device).eval(), load_tokenizer(folder / "data" / "tokenizer.json")
+
+
+def saved_settings(folder: str | Path) -> dict:
+    "The fields of the settings that a run was begun with; none before there is a run."
+    path = Path(folder) / "run.json"
+    return (
+        json.loads(path.read_text(encoding="utf-8"))["settings"]
+        if path.exists()
+        else {}
+    )
 
 
 def write(
