@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch
 
+import torch.distributed.checkpoint.state_dict  # what a process would import first, and only once here
+
 from transformer_course import processes, runs, trainer
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["jobs"])
+torch.optim.AdamW([torch.zeros(1)])  # PyTorch imports much more with the first optimiser
 SMALL = {
     "n_layers": 1, "d_model": 16, "n_heads": 2, "max_len": 16, "batch_size": 4, "steps": 60, "log_every": 3, "eval_every": 30,
     "save_every": 7, "eval_tokens": 200, "sample_tokens": 5, "device": "cpu",
@@ -39,7 +42,7 @@ def start(out: Path, resume: bool = False, environment: dict | None = None, **se
     return process
 
 
-def finish(process, seconds: float = 60) -> int:
+def finish(process, seconds: float = 40) -> int:
     "The exit status; a process that hangs is killed, and the test fails."
     process.join(seconds)
     if process.exitcode is None:
@@ -57,7 +60,7 @@ def start_job(out: Path, count: int, **options) -> list:
     return [start(out, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options) for rank in range(count)]
 
 
-def wait_until(true, seconds: float = 60) -> None:
+def wait_until(true, seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "what the test waits for does not happen"

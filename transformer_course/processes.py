@@ -140,7 +140,7 @@ def whole_state(
     once = {name.replace("module.", "", 1) for name, _ in model.named_parameters()}
     flat = {
         f"{name}/{key}": value
-        for name, values in moments["state"].items()
+        for name, values in moments.get("state", {}).items()
         for key, value in values.items()
     }
     weights = {name: tensor for name, tensor in weights.items() if name in once}
