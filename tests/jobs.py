@@ -12,6 +12,7 @@ import torch
 import torch.distributed.checkpoint.state_dict  # what a process would import first, and only once here
 
 from transformer_course import processes, runs, trainer
+from transformer_course.settings import Settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["jobs"])
@@ -28,7 +29,7 @@ def body(out: Path, settings: dict, resume: bool, environment: dict) -> None:
     torch.set_num_threads(1)
     with open(out.with_name(f"{out.name}-{environment.get('RANK', 0)}.txt"), "a") as file:
         try:
-            result = trainer.train(trainer.Settings(**SMALL | settings), out, resume=resume, say=lambda said: print(said, file=file, flush=True))
+            result = trainer.train(Settings(**SMALL | settings), out, resume=resume, say=lambda said: print(said, file=file, flush=True))
         except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
             print(f"{type(error).__name__}: {error}", file=file, flush=True)
             status = {ValueError: 2, runs.Unsaved: 3, FloatingPointError: 4, processes.PeerEnded: 5}

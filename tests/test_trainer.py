@@ -25,7 +25,8 @@ from transformer_course.prediction import (
     sequential_batches,
     train_validation_split,
 )
-from transformer_course.trainer import Settings, load_run, load_tokenizer, open_data, prepare_data, save_tokenizer, train
+from transformer_course.settings import Settings
+from transformer_course.trainer import load_run, open_data, prepare_data, train
 
 TEXT = load_corpus()[:6000]
 HERE = jobs.SMALL | {"sample_tokens": 3, "eval_tokens": 100}
@@ -87,7 +88,6 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path, whole, text, number):
     os.kill(process.pid, number)
     assert jobs.finish(process) == 128 + number
     assert runs.load_checkpoint(out / "checkpoints").step >= 9
-    assert "--resume goes on" in (tmp_path / "run-0.txt").read_text()
     assert jobs.finish(jobs.start(out, resume=True, data=text, save_every=1000)) == 0
     assert jobs.bits(out) == jobs.bits(whole)
 
@@ -189,8 +189,8 @@ def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path, text):
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer("The cat\n"), ByteTokenizer(), BytePairTokenizer([(84, 104), (256, 101)])], ids=lambda one: type(one).__name__)
 def test_a_tokenizer_is_kept(tmp_path, tokenizer):
-    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
-    again = load_tokenizer(tmp_path / "tokenizer.json")
+    trainer._save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    again = trainer._load_tokenizer(tmp_path / "tokenizer.json")
     assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
     assert again.encode("The cat") == tokenizer.encode("The cat") and again.decode(again.encode("The cat")) == "The cat"
 
@@ -201,7 +201,7 @@ def test_the_default_data_is_the_split_of_chapter_0(tmp_path):
     expected = train_validation_split(torch.tensor(CharTokenizer(corpus).encode(corpus)))
     for file, tokens in zip((data.train, data.validation), expected):
         assert torch.from_numpy(file.tokens.copy()).equal(tokens.byte())
-    assert data.tokens_per_character == 1
+    assert data.validation.header["characters"] == len(expected[1])
 
 
 def test_the_options_of_the_command_are_the_settings():
@@ -230,7 +230,7 @@ def test_settings_that_can_not_be_are_refused(options, said):
 @pytest.mark.refusal
 @pytest.mark.parametrize(("options", "said"), [
     ({"max_len": 600}, "600 tokens is too short for a context of 600, which takes 601"),
-    ({"batch_size": 3, "accumulate": 2}, "batch_size=3 can't be shared by 1 processes in 2 parts"),
+    ({"batch_size": 3, "accumulate": 2}, "batch_size=3 can't be cut for 1 processes in 2 parts"),
     ({"d_model": 15}, "d_model=15 is not divisible by n_heads=2"),
     ({"device": "cuda:99"}, "device='cuda:99' can't be used here"),
     ({"warmup": 60}, "warmup=60 must be at least 0, below steps=60"),
@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path, text, options, s
 @pytest.mark.parametrize(("options", "said"), [
     ({"d_model": 32}, "the checkpoint has d_model=16, not 32; d_ff=64, not 128"),
     ({"n_layers": 2, "dropout": 0.0}, "n_layers=1, not 2; dropout=0.1, not 0.0"),
-    ({"tokenizer": "bytes"}, "the tokenizer is bytes, and that of the run is characters"),
+    ({"tokenizer": "bytes"}, "the tokenizer is bytes, not characters"),
 ])
 def test_another_model_does_not_fit_a_checkpoint(tmp_path, whole, text, options, said):
     out = copy(whole, tmp_path)
@@ -261,7 +261,7 @@ def test_another_model_does_not_fit_a_checkpoint(tmp_path, whole, text, options,
 def test_another_text_does_not_fit_a_run(tmp_path, whole):
     out = copy(whole, tmp_path)
     (tmp_path / "other").write_text(TEXT[:-1] + "x")
-    with pytest.raises(ValueError, match="the text is [0-9a-f]{12}, and that of the run is [0-9a-f]{12}"):
+    with pytest.raises(ValueError, match="the text is [0-9a-f]{14}, not [0-9a-f]{14}"):
         train(Settings(**jobs.SMALL | {"data": str(tmp_path / "other")}), out, resume=True)
     assert jobs.bits(out) == jobs.bits(whole)
 
@@ -281,7 +281,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, text
     broken = False
     train(Settings(**HERE | {"data": text, "steps": 7}), out)
     broken = True
-    with pytest.raises(FloatingPointError, match="no number; try a learning rate below 0.001"):
+    with pytest.raises(FloatingPointError, match="is no number by step .*; try a learning rate below 0.001"):
         train(Settings(**HERE | {"data": text, "steps": 20, "log_every": 100}), out, resume=True)
     assert runs.load_checkpoint(out / "checkpoints").step == 7
 

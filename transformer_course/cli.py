@@ -26,6 +26,7 @@ from . import exercises
 from .grading import progress
 from .grading.sandbox import Misfit
 from .grading.verdicts import Exercise, Verdict
+from .settings import Settings
 
 app = typer.Typer(
     help="Exercises of the Transformer Course, and models to train.",
@@ -372,7 +373,7 @@ def train(
             sources = {name: context.get_parameter_source(name) for name in options}
             given = {k: v for k, v in options.items() if sources[k].name != "DEFAULT"}
             options |= trainer.saved_settings(out) | given
-        settings = trainer.Settings(**options)
+        settings = Settings(**options)
         result = trainer.train(settings, out, resume=resume, say=_say, progress=True)
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         kinds = [kind.__name__ for kind in type(error).__mro__]
@@ -381,6 +382,7 @@ def train(
             raise
         raise _stop(str(error), status[0]) from None
     if result.signal:
+        _say(f"Stopped and saved after step {result.step}: --resume goes on.")
         raise typer.Exit(128 + result.signal)
     if result.per_character is not None:
         _say(f"validation loss: {result.per_character:.3f} nats per character")

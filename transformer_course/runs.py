@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_atomically', 'Checkpoint', 'Unsaved', 'save_checkpoint', 'load_checkpoint', 'append_log', 'read_log', 'cut_log',
-           'draw_losses']
+           'draw_losses', 'RunFolder']
 
 # %% ../nbs/tools/runs.ipynb #21962827
 import csv
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,3 +203,72 @@ def draw_losses(rows: list[dict], path: Path) -> Path | None:
     figure.savefig(new, dpi=150)
     os.replace(new, path)
     return path
+
+# %% ../nbs/tools/runs.ipynb #86bc4102
+class RunFolder:
+    """The folder of a run: in a job of several processes, the `first` one writes.
+
+    `say` gets what a reader wants to know.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        first: bool = True,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.path, self.first = path, first
+        self.say = say if say and first else lambda said: None
+        self.checkpoints, self.log = path / "checkpoints", path / "log.csv"
+
+    def find(self, resume: bool) -> Checkpoint | None:
+        """The checkpoint to go on from; None for a run that begins.
+
+        Raises ValueError for a folder with a run that is not to be resumed.
+        """
+        if not resume:
+            if any(self.checkpoints.glob("step-*")):
+                said = "--resume continues it, or choose another folder"
+                raise ValueError(f"{self.path} holds a run: {said}")
+            return None
+        found = load_checkpoint(self.checkpoints)
+        if not found:
+            self.say(f"{self.path} holds no checkpoint yet: the run begins at step 0")
+        for damaged in found.skipped if found else ():
+            self.say(f"passed over: {damaged}")
+        return found
+
+    def begin(self, step: int, **said: Any) -> None:
+        "Keep in run.json what is trained and how, show it, and cut the log to a step."
+        if not self.first:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        cut_log(self.log, step)
+        write_atomically(self.path / "run.json", json.dumps(said, indent=1))
+        for name, value in said.items():
+            if isinstance(value, dict):
+                fields = (f"{k}={v}" for k, v in value.items() if v is not None)
+                value = ", ".join(fields)
+            self.say(f"{name}: {value}")
+        if step:
+            self.say(f"continues after step {step}")
+
+    def line(self, **row: Any) -> None:
+        "One more line of the log."
+        if self.first:
+            append_log(self.log, row)
+
+    def sample(self, step: int, text: str) -> None:
+        "What the model wrote after a step."
+        if self.first:
+            folder = self.path / "samples"
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / f"step-{step:09d}.txt", text)
+
+    def save(self, step: int, tensors: dict, state: dict) -> None:
+        "A checkpoint, and the loss curve so far."
+        if self.first:
+            save_checkpoint(self.checkpoints, step, tensors, state)
+            if rows := read_log(self.log):
+                draw_losses(rows, self.path / "losses.png")

@@ -85,6 +85,11 @@ class Settings:
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")
 
+    @property
+    def warmup_steps(self) -> int:
+        "Up to the largest learning rate."
+        return min(100, self.steps // 10) if self.warmup is None else self.warmup
+
     def config(self, vocab_size: int) -> Config:
         "What is trained, for a tokenizer of that size."
         own = ("n_layers", "d_model", "n_heads", "max_len", "dropout")
