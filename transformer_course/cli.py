@@ -341,7 +341,7 @@ def train(
     steps: Annotated[int, _option("Updates of the parameters.")] = 2000,
     batch_size: Annotated[int, _option("Pieces of text per step, in all.")] = 32,
     accumulate: Annotated[int, _option("Parts of a batch, one by one.")] = 1,
-    learning_rate: Annotated[float, _option("The largest one.")] = 1e-3,
+    learning_rate: Annotated[float, _option("The largest one.")] = 3e-3,
     warmup: Annotated[int | None, _option("Steps up to it; else 100 at most.")] = None,
     weight_decay: Annotated[float, _option("Of matrices.")] = 0.1,
     max_norm: Annotated[float, _option("Longer gradients are clipped.")] = 1.0,

@@ -19,7 +19,11 @@ SIZES: dict[str, Config] = {  # what `preset` may name
         d_model=128,
         n_layers=4,
         n_heads=4,
-        positions="learned",
+        d_ff=344,
+        positions="rope",
+        activation="swiglu",
+        norm="rms",
+        bias=False,
         dropout=0.1,
     ),
     **{name: config for name, config in PRESETS.items() if config.kind == "decoder"},
@@ -55,7 +59,7 @@ class Settings:
     steps: int = 2000
     batch_size: int = 32
     accumulate: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warmup: int | None = None
     weight_decay: float = 0.1
     max_norm: float = 1.0

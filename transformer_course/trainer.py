@@ -80,13 +80,12 @@ def _text(data: str | None) -> Iterable[str]:
 
 
 def _first(pieces: Iterable[str], characters: int) -> str:
-    sample, length = [], 0
+    text = ""
     for piece in pieces:
-        sample.append(piece[: characters - length])
-        length += len(sample[-1])
-        if length == characters:
+        text += piece
+        if len(text) >= characters:
             break
-    return "".join(sample)
+    return text[:characters]
 
 
 def _make_tokenizer(settings: Settings, pieces: Callable, found: Survey) -> Tokenizer:
@@ -414,6 +413,17 @@ def train(
     return Result(folder.path, training.step, validation, per_character, signal)
 
 # %% ../nbs/08c_trainer.ipynb #c02636ea
+def _bar(training: Training, shown: bool) -> tqdm:
+    total, step = training.settings.steps, training.step
+    options = {"initial": step, "unit": "step", "dynamic_ncols": True}
+    return tqdm(total=total, disable=not shown, **options)
+
+
+def _speed(training: Training, bar: tqdm) -> str:
+    rate = bar.format_dict["rate"] or 0  # steps per second
+    return f"{rate * training.settings.batch_size * training.config.max_len:,.0f}"
+
+
 def _loop(
     training: Training, data: Data, folder: RunFolder, stop: StopSignals, bar: tqdm
 ) -> tuple[int, list[float]]:
@@ -466,17 +476,6 @@ def _begin(
         device=f"{processes.device}, {processes.count} process(es)",
     )
     return training, data
-
-
-def _bar(training: Training, shown: bool) -> tqdm:
-    total, step = training.settings.steps, training.step
-    options = {"initial": step, "unit": "step", "dynamic_ncols": True}
-    return tqdm(total=total, disable=not shown, **options)
-
-
-def _speed(training: Training, bar: tqdm) -> str:
-    rate = bar.format_dict["rate"] or 0  # steps per second
-    return f"{rate * training.settings.batch_size * training.config.max_len:,.0f}"
 
 # %% ../nbs/08c_trainer.ipynb #8d64e82a
 def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
