@@ -159,7 +159,7 @@ def test_the_log_and_the_samples_are_complete(whole):
     assert [row["step"] for row in rows] == list(range(3, 61, 3))
     assert [row["step"] for row in rows if row["validation"]] == [30, 60]
     assert rows[0]["loss"] == pytest.approx(math.log(len(set(TEXT))), rel=0.03) and rows[-1]["loss"] < rows[0]["loss"]
-    assert rows[-1]["tokens"] == 60 * 4 * 16 and max(row["learning_rate"] for row in rows) == 1e-3
+    assert rows[-1]["tokens"] == 60 * 4 * 16 and max(row["learning_rate"] for row in rows) == 3e-3
     assert [path.stem for path in sorted((whole / "samples").iterdir())] == ["step-000000030", "step-000000060"]
     assert (whole / "losses.png").stat().st_size > 1000
     said = json.loads((whole / "run.json").read_text())
@@ -270,7 +270,7 @@ def test_another_text_does_not_fit_a_run(tmp_path, whole):
 def test_other_settings_are_reported(tmp_path, whole, text):
     said = []
     train(Settings(**jobs.SMALL | {"data": text, "steps": 61, "learning_rate": 5e-4}), copy(whole, tmp_path), resume=True, say=said.append)
-    assert "steps was 60 and is 61 from here on" in said and "learning_rate was 0.001 and is 0.0005 from here on" in said
+    assert "steps was 60 and is 61 from here on" in said and "learning_rate was 0.003 and is 0.0005 from here on" in said
 
 
 @pytest.mark.trained
@@ -281,7 +281,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, text
     broken = False
     train(Settings(**HERE | {"data": text, "steps": 7}), out)
     broken = True
-    with pytest.raises(FloatingPointError, match="is no number by step .*; try a learning rate below 0.001"):
+    with pytest.raises(FloatingPointError, match="is no number by step .*; try a learning rate below 0.003"):
         train(Settings(**HERE | {"data": text, "steps": 20, "log_every": 100}), out, resume=True)
     assert runs.load_checkpoint(out / "checkpoints").step == 7
 
