@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-
 import torch.distributed.checkpoint.state_dict  # what a process would import first, and only once here
 
 from transformer_course import processes, runs, trainer
@@ -72,6 +71,13 @@ def last_step(out: Path) -> int:
     "Of the log."
     rows = runs.read_log(out / "log.csv")
     return int(rows[-1]["step"]) if rows else 0
+
+
+def kill_after(process, out: Path, step: int) -> None:
+    "SIGKILL when that step is in the log."
+    wait_until(lambda: last_step(out) >= step or process.exitcode is not None)
+    process.kill()
+    process.join()
 
 
 def bits(out: Path) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from transformer_course import cli, runs, trainer
+from transformer_course.architectures import GPT
 from transformer_course.byte_pairs import BytePairTokenizer
 from transformer_course.config import Config
 from transformer_course.prediction import (
@@ -22,6 +23,7 @@ from transformer_course.prediction import (
     CharTokenizer,
     evaluate,
     load_corpus,
+    next_token_loss,
     sequential_batches,
     train_validation_split,
 )
@@ -61,9 +63,7 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(tmp_path, whole, text
     out, draw = tmp_path / "run", random.Random(seed)
     for kill_at in sorted(draw.sample(range(3, 57), 3)):
         process = jobs.start(out, resume=True, data=text)
-        jobs.wait_until(lambda: jobs.last_step(out) >= kill_at // 3 * 3 or process.exitcode is not None)
-        process.kill()
-        process.join()
+        jobs.kill_after(process, out, kill_at // 3 * 3)
     assert jobs.finish(jobs.start(out, resume=True, data=text)) == 0
     assert jobs.bits(out) == jobs.bits(whole)
 
@@ -202,6 +202,42 @@ def test_the_default_data_is_the_split_of_chapter_0(tmp_path):
     for file, tokens in zip((data.train, data.validation), expected):
         assert torch.from_numpy(file.tokens.copy()).equal(tokens.byte())
     assert data.validation.header["characters"] == len(expected[1])
+
+
+SHAPES = {
+    "GPT-2": {"positions": "learned", "tie_embeddings": True, "activation": "gelu_tanh"},
+    "LLaMA": {"positions": "rope", "norm": "rms", "activation": "swiglu", "bias": False, "n_kv_heads": 2},
+    "post-norm": {"positions": "sinusoidal", "norm_first": False},
+    "ALiBi": {"positions": "alibi"},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_fused_model_computes_what_gpt_computes_with_the_same_parameters(shape):
+    config = Config(vocab_size=31, max_len=12, d_model=24, n_layers=2, n_heads=4, **SHAPES[shape])
+    torch.manual_seed(0)
+    plain = GPT(config)
+    fast = trainer.fused(GPT(config, attention_fn=trainer.causal_attention))
+    own = dict(fast.named_parameters())
+    assert own.keys() == dict(plain.named_parameters()).keys() and fast.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.copy_(torch.randn(parameter.shape) / 3)
+            own[name].copy_(parameter)
+    batch = torch.randint(31, (3, 11))
+    losses = next_token_loss(plain, batch), trainer.fused_loss(fast, batch)
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(*losses)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(own[name].grad, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_fused_keeps_the_parameters_themselves():
+    plain = GPT(Config(vocab_size=31, max_len=12, d_model=24, n_layers=1, n_heads=4))
+    before = dict(plain.named_parameters())
+    after = dict(trainer.fused(plain).named_parameters())
+    assert before.keys() == after.keys() and all(after[name] is before[name] for name in before)
 
 
 def test_the_options_of_the_command_are_the_settings():
