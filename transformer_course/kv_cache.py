@@ -217,7 +217,7 @@ def _add_norm(part: AddNorm, sublayer: Callable, x: Vectors) -> Vectors:
         return x + part.dropout(sublayer(part.norm(x)))
     return part.norm(x + part.dropout(sublayer(x)))
 
-# %% ../nbs/09_kv_cache.ipynb #99b334e5
+# %% ../nbs/09_kv_cache.ipynb #a1006d28
 def can_cache(model: object) -> bool:
     "Is it a language model whose layers are the blocks of chapter 6, such as `GPT`?"
     if not isinstance(model, LanguageModel):
@@ -263,6 +263,7 @@ class CachedModel:
     @torch.no_grad()
     def read(self, tokens: Tokens, real: RealTokens = None) -> Vectors:
         "What the last block returns for the next tokens, (B, T, d)."
+        _check_room(self.model, self.length + tokens.shape[1], self.window)
         positions = self._positions(tokens, real)
         x = self.model.embed(tokens, positions)
         for block, cache in zip(self.model.layers, self.caches):
