@@ -10,7 +10,7 @@ from transformer_course.architectures import GPT
 from transformer_course.config import Config
 from transformer_course.kv_cache import CachedModel, PreallocatedCache
 
-CONFIG = Config(vocab_size=256, max_len=8200, d_model=768, n_layers=4, n_heads=12, positions="rope")
+CONFIG = Config(vocab_size=256, max_len=8256, d_model=768, n_layers=4, n_heads=12, positions="rope")
 AT_ONCE = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 BEFORE = [16, 256, 1024, 4096, 8192]
 
@@ -28,7 +28,7 @@ def seconds(run, rounds: int = 7) -> float:
 
 def full(model: GPT, length: int) -> CachedModel:
     "A reader whose caches hold random keys and values of so many tokens."
-    reader = CachedModel(model, partial(PreallocatedCache, length + 64))
+    reader = CachedModel(model, partial(PreallocatedCache, length + 32))
     for cache in reader.caches:
         shape = (1, CONFIG.n_kv_heads, length, CONFIG.d_head)
         cache.append(torch.randn(shape), torch.randn(shape))
