@@ -110,7 +110,7 @@ def test_a_sliding_cache_is_a_mask_of_a_band(positions, window):
     for sizes in ((1,) * 12, (5, 1, 1, 3, 2), (12,), (3, 9)):
         reader = CachedModel(one, partial(SlidingCache, window))
         close(in_pieces(reader, tokens, *sizes), whole)
-        assert reader.window == window and reader.length == 12
+        assert reader.caches[0].window == window and reader.length == 12
 
 
 def test_a_sliding_cache_does_not_grow_and_reads_on_for_ever():
