@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['online_softmax', 'Partial', 'read_tile', 'merge_tiles', 'Tiling', 'tiled_forward', 'tiled_backward',
-           'tiled_attention', 'Traffic', 'traffic', 'SlowMemory', 'sliding_window_attention', 'elu_features',
+           'tiled_attention', 'SlowMemory', 'Traffic', 'traffic', 'sliding_window_attention', 'elu_features',
            'linear_attention']
 
 # %% ../nbs/10_flash.ipynb #10f1a003
@@ -271,6 +271,18 @@ def _common(*shapes: tuple) -> tuple:
         said = ", ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"leading axes {said} do not fit") from None
 
+
+def _grouped_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[tuple, int, int]:
+    "The leading axes that all share, the number of key-value heads, and of groups."
+    kv = _common(k.shape[:-2], v.shape[:-2])
+    heads, h_kv = q.shape[-3] if q.shape[-3] != 1 else kv[-1], kv[-1]
+    if h_kv and heads % h_kv:
+        raise ValueError(
+            f"{heads} query heads can't share {h_kv} key-value heads evenly"
+        )
+    batch = _common(q.shape[:-3], kv[:-1])
+    return batch, h_kv, heads // max(h_kv, 1)
+
 # %% ../nbs/10_flash.ipynb #10f1a060
 class _Tiled(torch.autograd.Function):
     "Tiled attention that keeps the output and one number per query for its gradients."
@@ -290,19 +302,7 @@ class _Tiled(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             return *tiled_backward(grad, *saved, mask, ctx.tiling), None, None
 
-
-def _grouped_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[tuple, int, int]:
-    "The leading axes that all share, the number of key-value heads, and of groups."
-    kv = _common(k.shape[:-2], v.shape[:-2])
-    heads, h_kv = q.shape[-3] if q.shape[-3] != 1 else kv[-1], kv[-1]
-    if h_kv and heads % h_kv:
-        raise ValueError(
-            f"{heads} query heads can't share {h_kv} key-value heads evenly"
-        )
-    batch = _common(q.shape[:-3], kv[:-1])
-    return batch, h_kv, heads // max(h_kv, 1)
-
-
+# %% ../nbs/10_flash.ipynb #10f1a062
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, tiling) -> Tensor:
     "Tiled attention of (..., h, T, k); groups of heads may share keys and values."
     _check_inputs(q, k, v)
@@ -340,6 +340,25 @@ def tiled_attention(
     Source: Dao et al. 2022, algorithms 1 and 4; Dao 2023, section 3.1.
     """
     return _attend(q, k, v, mask, Tiling(block_q, block_k, causal))
+
+# %% ../nbs/10_flash.ipynb #10f1a071
+class SlowMemory:
+    """Tensors in slow memory, and the bytes that were moved out of it and into it.
+
+    `read` fetches rows of a tensor, `write` puts rows back.
+    """
+
+    def __init__(self, **tensors: Tensor):
+        self.tensors, self.moved = tensors, 0
+
+    def read(self, name: str, rows: slice = slice(None)) -> Tensor:
+        part = self.tensors[name][rows]
+        self.moved += part.nbytes
+        return part
+
+    def write(self, name: str, part: Tensor, rows: slice = slice(None)) -> None:
+        self.tensors[name][rows] = part
+        self.moved += part.nbytes
 
 # %% ../nbs/10_flash.ipynb #10f1a070
 class Traffic(NamedTuple):
@@ -385,25 +404,6 @@ def traffic(
     naive = 4 * once + 4 * n_tokens**2
     tiled = 2 * once + n_tokens + 2 * d_head * keys
     return Traffic(naive * bytes_per_number, tiled * bytes_per_number, block)
-
-# %% ../nbs/10_flash.ipynb #10f1a071
-class SlowMemory:
-    """Tensors in slow memory, and the bytes that were moved out of it and into it.
-
-    `read` fetches rows of a tensor, `write` puts rows back.
-    """
-
-    def __init__(self, **tensors: Tensor):
-        self.tensors, self.moved = tensors, 0
-
-    def read(self, name: str, rows: slice = slice(None)) -> Tensor:
-        part = self.tensors[name][rows]
-        self.moved += part.nbytes
-        return part
-
-    def write(self, name: str, part: Tensor, rows: slice = slice(None)) -> None:
-        self.tensors[name][rows] = part
-        self.moved += part.nbytes
 
 # %% ../nbs/10_flash.ipynb #10f1a080
 def sliding_window_attention(
