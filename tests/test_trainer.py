@@ -1,0 +1,329 @@
+"""The trainer: nothing is lost, whatever happens to it, and what does not fit is refused."""
+import dataclasses
+import inspect
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+
+import jobs
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from transformer_course import cli, runs, trainer
+from transformer_course.byte_pairs import BytePairTokenizer
+from transformer_course.config import Config
+from transformer_course.prediction import (
+    ByteTokenizer,
+    CharTokenizer,
+    evaluate,
+    load_corpus,
+    sequential_batches,
+    train_validation_split,
+)
+from transformer_course.settings import Settings
+from transformer_course.trainer import load_run, open_data, prepare_data, train
+
+TEXT = load_corpus()[:6000]
+HERE = jobs.SMALL | {"sample_tokens": 3, "eval_tokens": 100}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, text):
+    "A run that nobody interrupted, with dropout."
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert jobs.finish(jobs.start(out, data=text)) == 0
+    return out
+
+
+def copy(whole, tmp_path):
+    "A run of its own to damage."
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+# --- nothing is lost --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.trained
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_steps_it_ends_with_the_same_bits(tmp_path, whole, text, seed):
+    out, draw = tmp_path / "run", random.Random(seed)
+    for kill_at in sorted(draw.sample(range(3, 57), 3)):
+        process = jobs.start(out, resume=True, data=text)
+        jobs.wait_until(lambda: jobs.last_step(out) >= kill_at // 3 * 3 or process.exitcode is not None)
+        process.kill()
+        process.join()
+    assert jobs.finish(jobs.start(out, resume=True, data=text)) == 0
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+def test_killed_while_it_saves_it_ends_with_the_same_bits(tmp_path, whole, text):
+    out = tmp_path / "run"
+    process = jobs.start(out, data=text)
+    jobs.wait_until(lambda: (out / "checkpoints" / ".new").exists() or process.exitcode is not None)
+    process.kill()
+    process.join()
+    assert jobs.finish(jobs.start(out, resume=True, data=text)) == 0
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_with_its_status(tmp_path, whole, text, number):
+    out = tmp_path / "run"
+    process = jobs.start(out, data=text, save_every=1000)
+    jobs.wait_until(lambda: jobs.last_step(out) >= 9)
+    os.kill(process.pid, number)
+    assert jobs.finish(process) == 128 + number
+    assert runs.load_checkpoint(out / "checkpoints").step >= 9
+    assert jobs.finish(jobs.start(out, resume=True, data=text, save_every=1000)) == 0
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_checkpoint_costs_a_few_steps_and_no_bit(tmp_path, whole, text, damage):
+    out, said = copy(whole, tmp_path), []
+    shutil.rmtree(sorted(out.glob("checkpoints/step-*"))[-1])                                    # as if it had been killed after step 56
+    before = sorted(out.glob("checkpoints/step-*"))[-1]
+    assert before.name.endswith("56")
+    shutil.copytree(before, before.with_name("step-000000057"))
+    file = before.with_name("step-000000057") / "optimizer.safetensors"
+    if damage == "flip":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    elif damage == "truncate":
+        os.truncate(file, 100)
+    else:
+        file.unlink()
+    train(Settings(**jobs.SMALL | {"data": text}), out, resume=True, say=said.append)
+    assert any("passed over: step-000000057 is damaged: optimizer.safetensors" in line for line in said) and "continues after step 56" in said
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+def test_a_full_disk_is_reported_and_the_run_goes_on_from_what_was_saved(tmp_path, text):
+    out = tmp_path / "run"
+    train(Settings(**HERE | {"data": text, "steps": 7, "eval_every": 7}), out)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(runs.Unsaved, match="step 14 could not be saved"):
+            train(Settings(**HERE | {"data": text, "steps": 20}), out, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert runs.load_checkpoint(out / "checkpoints").step == 7
+    assert train(Settings(**HERE | {"data": text, "steps": 20}), out, resume=True).step == 20
+
+
+@pytest.mark.trained
+@pytest.mark.parametrize("options", [
+    {"accumulate": 2}, {"dtype": "bfloat16"}, {"dtype": "float16"}, {"checkpoint_activations": True, "dropout": 0.2}, {"tokenizer": "bytes"},
+    {"tokenizer": "byte-pairs", "vocab_size": 300}, {"preset": "tiny"},
+], ids=lambda options: " ".join(map(str, options.items())))
+def test_every_way_to_train_resumes_exactly(tmp_path, text, options):
+    settings = Settings(**HERE | {"steps": 9, "save_every": 4, "eval_every": 9, "data": text} | options)
+    train(settings, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two/checkpoints/step-000000009")
+    train(settings, tmp_path / "two", resume=True)
+    assert jobs.bits(tmp_path / "one") == jobs.bits(tmp_path / "two")
+
+
+@pytest.mark.trained
+def test_a_run_that_is_done_stays_as_it_is(tmp_path, whole, text):
+    out = copy(whole, tmp_path)
+    assert train(Settings(**jobs.SMALL | {"data": text}), out, resume=True).step == 60
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+# --- it trains what it should -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.trained
+def test_the_log_and_the_samples_are_complete(whole):
+    rows = runs.read_log(whole / "log.csv")
+    assert [row["step"] for row in rows] == list(range(3, 61, 3))
+    assert [row["step"] for row in rows if row["validation"]] == [30, 60]
+    assert rows[0]["loss"] == pytest.approx(math.log(len(set(TEXT))), rel=0.03) and rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["tokens"] == 60 * 4 * 16 and max(row["learning_rate"] for row in rows) == 1e-3
+    assert [path.stem for path in sorted((whole / "samples").iterdir())] == ["step-000000030", "step-000000060"]
+    assert (whole / "losses.png").stat().st_size > 1000
+    said = json.loads((whole / "run.json").read_text())
+    assert said["settings"]["steps"] == 60 and Config(**said["config"]).d_model == 16
+
+
+@pytest.mark.trained
+def test_a_run_can_be_loaded_and_scores_as_it_said(whole):
+    model, tokenizer = load_run(whole)
+    assert not model.training and isinstance(tokenizer, CharTokenizer)
+    _, validation = train_validation_split(torch.tensor(tokenizer.encode(TEXT)))
+    pieces = torch.cat(sequential_batches(validation, batch_size=1, max_len=16))[:12]            # eval_tokens=200
+    said = runs.read_log(whole / "log.csv")[-1]["validation"]
+    assert evaluate(model, [pieces]) == pytest.approx(said, abs=1e-5)
+    assert trainer.write(model, tokenizer, "The ", tokens=9, max_len=16).startswith("The ")
+
+
+@pytest.mark.trained
+def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path, text):
+    logs = []
+    for accumulate in (1, 4):
+        out = tmp_path / str(accumulate)
+        train(Settings(**HERE | {"data": text, "steps": 9, "dropout": 0.0, "accumulate": accumulate}), out)
+        logs.append([row["loss"] for row in runs.read_log(out / "log.csv")])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("tokenizer", [CharTokenizer("The cat\n"), ByteTokenizer(), BytePairTokenizer([(84, 104), (256, 101)])], ids=lambda one: type(one).__name__)
+def test_a_tokenizer_is_kept(tmp_path, tokenizer):
+    trainer._save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    again = trainer._load_tokenizer(tmp_path / "tokenizer.json")
+    assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
+    assert again.encode("The cat") == tokenizer.encode("The cat") and again.decode(again.encode("The cat")) == "The cat"
+
+
+def test_the_default_data_is_the_split_of_chapter_0(tmp_path):
+    prepare_data(Settings(), tmp_path)
+    data, corpus = open_data(tmp_path), load_corpus()
+    expected = train_validation_split(torch.tensor(CharTokenizer(corpus).encode(corpus)))
+    for file, tokens in zip((data.train, data.validation), expected):
+        assert torch.from_numpy(file.tokens.copy()).equal(tokens.byte())
+    assert data.validation.header["characters"] == len(expected[1])
+
+
+def test_the_options_of_the_command_are_the_settings():
+    options = inspect.signature(cli.train).parameters
+    own = {field.name: field.default for field in dataclasses.fields(Settings)}
+    assert {name: one.default for name, one in options.items() if name not in ("context", "out", "resume")} == own
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(("options", "said"), [
+    ({"steps": 0}, "steps=0 must be at least 1"),
+    ({"learning_rate": 0.0}, "learning_rate=0.0"),
+    ({"seed": -1}, "seed=-1"),
+    ({"preset": "bert-base"}, "preset='bert-base' is not one of laptop, tiny, small, gpt2"),
+    ({"tokenizer": "words"}, "tokenizer='words' is not one of"),
+    ({"dtype": "float8"}, "dtype='float8' is not one of"),
+])
+def test_settings_that_can_not_be_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        Settings(**options)
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(("options", "said"), [
+    ({"max_len": 600}, "600 tokens is too short for a context of 600, which takes 601"),
+    ({"batch_size": 3, "accumulate": 2}, "batch_size=3 can't be cut for 1 processes in 2 parts"),
+    ({"d_model": 15}, "d_model=15 is not divisible by n_heads=2"),
+    ({"device": "cuda:99"}, "device='cuda:99' can't be used here"),
+    ({"warmup": 60}, "warmup=60 must be at least 0, below steps=60"),
+    ({"preset": "mistral-7b", "n_heads": 8}, "window=4096 would be ignored"),
+])
+def test_what_does_not_fit_is_refused_before_training(tmp_path, text, options, said):
+    with pytest.raises(ValueError, match=said):
+        train(Settings(**HERE | {"data": text} | options), tmp_path / "run")
+    assert not (tmp_path / "run" / "log.csv").exists()
+
+
+@pytest.mark.trained
+@pytest.mark.refusal
+@pytest.mark.parametrize(("options", "said"), [
+    ({"d_model": 32}, "the checkpoint has d_model=16, not 32; d_ff=64, not 128"),
+    ({"n_layers": 2, "dropout": 0.0}, "n_layers=1, not 2; dropout=0.1, not 0.0"),
+    ({"tokenizer": "bytes"}, "the tokenizer is bytes, not characters"),
+])
+def test_another_model_does_not_fit_a_checkpoint(tmp_path, whole, text, options, said):
+    out = copy(whole, tmp_path)
+    with pytest.raises(ValueError, match=said):
+        train(Settings(**jobs.SMALL | {"data": text} | options), out, resume=True)
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+@pytest.mark.refusal
+def test_another_text_does_not_fit_a_run(tmp_path, whole):
+    out = copy(whole, tmp_path)
+    (tmp_path / "other").write_text(TEXT[:-1] + "x")
+    with pytest.raises(ValueError, match="the text is [0-9a-f]{14}, not [0-9a-f]{14}"):
+        train(Settings(**jobs.SMALL | {"data": str(tmp_path / "other")}), out, resume=True)
+    assert jobs.bits(out) == jobs.bits(whole)
+
+
+@pytest.mark.trained
+def test_other_settings_are_reported(tmp_path, whole, text):
+    said = []
+    train(Settings(**jobs.SMALL | {"data": text, "steps": 61, "learning_rate": 5e-4}), copy(whole, tmp_path), resume=True, say=said.append)
+    assert "steps was 60 and is 61 from here on" in said and "learning_rate was 0.001 and is 0.0005 from here on" in said
+
+
+@pytest.mark.trained
+def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, text, monkeypatch):
+    out = tmp_path / "run"
+    own = trainer.fused_loss
+    monkeypatch.setattr(trainer, "fused_loss", lambda model, batch: own(model, batch) * (math.nan if model.training and broken else 1))
+    broken = False
+    train(Settings(**HERE | {"data": text, "steps": 7}), out)
+    broken = True
+    with pytest.raises(FloatingPointError, match="is no number by step .*; try a learning rate below 0.001"):
+        train(Settings(**HERE | {"data": text, "steps": 20, "log_every": 100}), out, resume=True)
+    assert runs.load_checkpoint(out / "checkpoints").step == 7
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command():
+    def run(*arguments):
+        return CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    return run
+
+
+@pytest.mark.trained
+def test_the_commands_train_resume_and_generate(tmp_path, text, command):
+    out = tmp_path / "run"
+    options = [part for name, value in HERE.items() for part in (f"--{name.replace('_', '-')}", value)]
+    done = command("train", "--out", out, "--data", text, *options, "--steps", 10)
+    assert done.exit_code == 0 and "parameters" in done.output and "nats per character" in done.output
+    refused = command("train", "--out", out, "--data", text)
+    assert refused.exit_code == 2 and "holds a run: --resume continues it" in refused.output
+    more = command("train", "--out", out, "--resume", "--steps", 12)                              # all other options are the run's own
+    assert more.exit_code == 0 and "continues after step 10" in more.output
+    said = json.loads((out / "run.json").read_text())["settings"]
+    assert said == dataclasses.asdict(Settings(**HERE | {"data": text, "steps": 12}))
+    written = [command("generate", out, "--prompt", "The ", "--tokens", 8, "--seed", seed).output for seed in (0, 0, 1)]
+    assert written[0].startswith("The ") and len(written[0]) == 13 and written[0] == written[1] != written[2]
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(("arguments", "status", "said"), [
+    (["train", "--out", "{}/run", "--data", "{}/nothing"], 2, "does not exist"),
+    (["train", "--out", "{}/run", "--data", "{}/empty"], 2, "is empty"),
+    (["train", "--out", "{}/run", "--data", "{}/binary"], 2, "not UTF-8"),
+    (["train", "--out", "{}/run", "--preset", "huge"], 2, "is not one of"),
+    (["train", "--out", "{}/empty/run", "--steps", "1"], 3, "Not a directory"),
+    (["generate", "{}/nothing"], 2, "holds no checkpoint"),
+    (["generate", "{}/nothing", "--temperature", "-1"], 2, "temperature"),
+])
+def test_commands_say_what_is_wrong(tmp_path, command, arguments, status, said):
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "binary").write_bytes(b"\x80\x81")
+    done = command(*(one.format(tmp_path) for one in arguments))
+    assert done.exit_code == status and said in done.output.replace("\n", "") and "Traceback" not in done.output
