@@ -32,7 +32,7 @@ from builder.records import record  # noqa: E402
 torch.set_num_threads(1)
 PROMPT, NEW = 32, 128
 SMALL = Config(vocab_size=65, max_len=1024, d_model=384, n_layers=6, n_heads=6, positions="learned", tie_embeddings=True)
-RACES = {"6 x 384": (SMALL, 1, 5), "6 x 384, 8 texts": (SMALL, 8, 3), "GPT-2 small": (PRESETS["gpt2"].replace(activation="gelu"), 1, 4)}
+RACES = {"6 x 384": (SMALL, 1, 5), "6 x 384, 8 texts": (SMALL, 8, 3), "GPT-2 small": (PRESETS["gpt2"].replace(activation="gelu"), 1, 3)}
 
 
 def ours(config):
