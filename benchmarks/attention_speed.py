@@ -19,10 +19,8 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
+from builder.records import record
 from transformer_course.flash import tiled_attention
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
-from builder.records import record  # noqa: E402
 
 torch.set_num_threads(1)
 HEADS, WIDTH = 8, 64

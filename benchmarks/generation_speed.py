@@ -20,14 +20,11 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from builder.records import record
 from transformer_course.architectures import GPT
-from transformer_course.attention import causal_mask  # noqa: F401
 from transformer_course.config import PRESETS, Config
 from transformer_course.fast_decoding import FastDecoder
 from transformer_course.kv_cache import generate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
-from builder.records import record  # noqa: E402
 
 torch.set_num_threads(1)
 PROMPT, NEW = 32, 128
@@ -122,6 +119,19 @@ def input_major(hand):
     return hand
 
 
+@torch.inference_mode()
+def products_alone(decoder, batch, steps=16):
+    "Seconds of all matrix products of a step, and of nothing else."
+    config = decoder.config
+    x, hidden = torch.randn(batch, config.d_model).to(decoder.dtype), torch.randn(batch, config.d_ff).to(decoder.dtype)
+    start = time.process_time()
+    for _ in range(steps):
+        for block in decoder.blocks:
+            block.read(x), block.mix(x, x), block.up(x), block.down(hidden, x)
+        decoder.head(x)
+    return (time.process_time() - start) / steps
+
+
 def race(name):
     config, batch, rounds = RACES[name]
     model = ours(config)
@@ -144,7 +154,7 @@ def race(name):
     weights = sum(p.nbytes for p in model.parameters()) - model.position_embedding.table.weight.nbytes
     kept = 2 * config.n_layers * config.d_model * 4 * batch * (PROMPT + NEW / 2)
     big = torch.ones(max(weights, 1 << 26) // 4)
-    seconds, read = {who: [] for who in [*contenders, *slow]}, []
+    seconds, read, products = {who: [] for who in [*contenders, *slow]}, [], []
     middle = torch.randint(config.vocab_size, (batch, PROMPT + NEW // 2))
     for number in range(rounds):
         order = list(contenders)
@@ -156,6 +166,7 @@ def race(name):
             start = time.process_time()
             run(middle, 2)
             seconds[who].append((time.process_time() - start) / 2)
+        products.append(products_alone(fast, batch))
         start = time.process_time()
         for _ in range(4):
             big.sum()
@@ -171,7 +182,10 @@ def race(name):
             "same_tokens": same[who],
         }
         print(name, who, {key: round(value, 3) for key, value in rows[who].items()}, flush=True)
-    return {"batch": batch, "weight_bytes": weights, "cache_bytes": kept, "read_bytes_per_second": median(read), "rows": rows}
+    shares = median(p / s for p, s in zip(products, seconds["ours"]))
+    print(name, "share of the products:", round(shares, 3), flush=True)
+    sizes = {"batch": batch, "weight_bytes": weights, "cache_bytes": kept, "read_bytes_per_second": median(read)}
+    return {**sizes, "share_of_products": shares, "rows": rows}
 
 
 if __name__ == "__main__":

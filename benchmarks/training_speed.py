@@ -22,12 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from builder.records import record
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
 from transformer_course.trainer import causal_attention, fused
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
-from builder.records import record  # noqa: E402
 
 torch.set_num_threads(1)
 RACES = {  # sizes; sequences in a batch; rounds; steps in a turn
