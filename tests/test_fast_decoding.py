@@ -113,6 +113,7 @@ def test_packed_maps_stand_side_by_side(onednn, dtype, monkeypatch):
         torch.testing.assert_close(PackedLinear(maps, dtype, given)(x), function(y), **close)
 
 
+@pytest.mark.refusal
 @pytest.mark.parametrize(("parts", "said"), [
     (dict(norm_first=False), "norm_first=False"),
     (dict(positions="alibi"), "alibi"),
@@ -123,6 +124,7 @@ def test_parts_that_it_does_not_know_are_refused(parts, said):
         FastDecoder(GPT(Config(**SIZES, **parts)))
 
 
+@pytest.mark.refusal
 def test_other_models_and_types_are_refused():
     with pytest.raises(ValueError, match="LanguageModel"):
         FastDecoder(LanguageModel(Config(**{**SIZES, "n_layers": 1, "n_heads": 1}), [nn.Identity()]))
@@ -130,6 +132,7 @@ def test_other_models_and_types_are_refused():
         FastDecoder(built(**GPT2), torch.float16)
 
 
+@pytest.mark.refusal
 def test_texts_that_do_not_fit_are_refused():
     decoder = FastDecoder(built(**GPT2))
     for tokens, new in ((torch.zeros(1, 0, dtype=torch.long), 3), (torch.zeros(1, 5, dtype=torch.long), 37)):
