@@ -151,7 +151,7 @@ def status(key):
 def weigh(who, name):
     "Bytes at the highest point of three steps, model and optimiser included; run in a process of its own."
     config, batch_size, *_ = RACES[name]
-    small = config.replace(max_len=8, d_model=16, n_layers=1, n_heads=1, d_ff=64)
+    small = config.replace(max_len=8, d_model=16, n_layers=1, n_heads=1, n_kv_heads=None, d_ff=64)
     stepper(who, small, 1)()  # what is loaded once is not counted
     Path("/proc/self/clear_refs").write_text("5")  # the highest point begins here
     before, step = status("VmRSS"), stepper(who, config, batch_size)
@@ -183,9 +183,11 @@ def race(name):
         for key, base in (("to_nanogpt_fused", "nanoGPT, fused AdamW"), ("to_nanogpt", "nanoGPT")):
             if base in seconds:
                 rows[who][key] = median(b / s for b, s in zip(seconds[base], taken))
-        if "compiled" not in who:
-            rows[who]["memory"] = weighed(who, name)
         print(name, who, {key: round(value, 3) for key, value in rows[who].items()}, flush=True)
+    for who, row in rows.items():
+        if "compiled" not in who:
+            row["memory"] = weighed(who, name)
+            print(name, who, round(row["memory"] / 2**20), "MiB", flush=True)
     return {"batch_size": batch_size, "max_len": config.max_len, "rows": rows}
 
 

@@ -1123,6 +1123,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'transformer_course/fast_decoding.py'),
                                                   'transformer_course.fast_decoding._check_model': ( 'fast_decoding.html#_check_model',
                                                                                                      'transformer_course/fast_decoding.py'),
+                                                  'transformer_course.fast_decoding._multiplies': ( 'fast_decoding.html#_multiplies',
+                                                                                                    'transformer_course/fast_decoding.py'),
                                                   'transformer_course.fast_decoding._packed': ( 'fast_decoding.html#_packed',
                                                                                                 'transformer_course/fast_decoding.py'),
                                                   'transformer_course.fast_decoding._positions': ( 'fast_decoding.html#_positions',

@@ -30,6 +30,11 @@ GREEDY = Sampler(temperature=0)
 _HAS_ONEDNN = has_onednn()
 
 
+def _multiplies(dtype: torch.dtype) -> bool:
+    "Whether oneDNN has products of this type for this processor."
+    return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def _check_model(model: nn.Module, dtype: torch.dtype) -> None:
     if type(model) is not GPT:
         raise ValueError(f"FastDecoder takes a GPT, not {type(model).__name__}")
@@ -67,7 +72,8 @@ class PackedLinear:
         if maps[0].bias is not None:
             self.bias = torch.cat([part.bias.detach() for part in maps]).to(dtype)
         self.activation = activation
-        if not _HAS_ONEDNN:
+        self.onednn = _HAS_ONEDNN and _multiplies(dtype)
+        if not self.onednn:
             self.weight = weight
         elif dtype == torch.float32:
             self.weight = weight.T.contiguous().T  # input by input in memory
@@ -78,7 +84,7 @@ class PackedLinear:
         self, x: Float[Tensor, "n d"], residual: Float[Tensor, "n e"] | None = None
     ) -> Float[Tensor, "n e"]:
         name, form = self.activation
-        if not _HAS_ONEDNN:
+        if not self.onednn:
             y = F.linear(x, self.weight, self.bias)
             if name == "gelu":
                 return F.gelu(y, approximate=form)
