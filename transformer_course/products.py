@@ -13,7 +13,20 @@ from torch import Tensor, nn
 
 # %% ../nbs/tools/products.ipynb #c1ecc0d2
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _in_a_graph(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("transformer_course::linear", mutates_args=())
+def _in_a_graph(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    "The operator for `torch.compile`, which has to know the shape of its result."
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@_in_a_graph.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def has_onednn() -> bool:
