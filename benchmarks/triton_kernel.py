@@ -10,11 +10,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"                             # before Triton is imported
 
-import triton  # noqa: E402
+import triton
 
-from builder.records import record  # noqa: E402
-from transformer_course.flash import tiled_attention  # noqa: E402
-from transformer_course.triton_flash import triton_attention  # noqa: E402
+from builder.records import record
+from transformer_course.flash import tiled_attention
+from transformer_course.triton_flash import triton_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = [  # batch, query heads, key-value heads, queries, keys, width, causal

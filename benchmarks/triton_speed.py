@@ -15,10 +15,10 @@ HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"                             # before Triton is imported
 
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from builder.records import record  # noqa: E402
-from transformer_course.triton_flash import triton_attention  # noqa: E402
+from builder.records import record
+from transformer_course.triton_flash import triton_attention
 
 TOKENS = 16_384                                                      # of all texts of a batch
 LENGTHS, WIDTHS = (1024, 2048, 4096, 8192, 16_384), (64, 128)
