@@ -11,8 +11,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-HAS_GPU = torch.cuda.is_available()
-if not HAS_GPU:
+if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"                             # before Triton is imported
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from builder.records import record
 from transformer_course.triton_flash import triton_attention
 
+HAS_GPU = torch.cuda.is_available()
 TOKENS = 16_384                                                      # of all texts of a batch
 LENGTHS, WIDTHS = (1024, 2048, 4096, 8192, 16_384), (64, 128)
 TILES = ((64, 64), (128, 64), (128, 128))
