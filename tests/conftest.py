@@ -17,6 +17,8 @@ from builder.__main__ import build
 from builder.browser import installed
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"                             # chapter 10's kernels run on the CPU; before anything imports Triton
 settings.register_profile("usual", max_examples=60, deadline=None)
 settings.load_profile("usual")
 settings.register_profile("few", max_examples=5, deadline=None)          # where annotations are checked at every call
