@@ -14,13 +14,14 @@ __all__ = ['CHAPTER', 'online_softmax_exercise', 'first_set', 'second_set', 'mer
            'saving_backward', 'by_autograd', 'into_buffers', 'tiled_causal', 'triangle', 'saving_triangle', 'by_kinds',
            'prefixes']
 
-# %% ../../nbs/exercises/10_flash.ipynb #31780ef6
+# %% ../../nbs/exercises/10_flash.ipynb #8521e524
 import math
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from .. import flash as chapter
 from ..grading.probes import Probe, call, compare, gradients, numbers
 from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
@@ -112,7 +113,7 @@ def without_a_maximum(blocks):
         l = l + scores.exp().sum(dim=1)
     return m, torch.where(m > -math.inf, l * (-m).exp(), 0.0)
 
-# %% ../../nbs/exercises/10_flash.ipynb #51dd6791
+# %% ../../nbs/exercises/10_flash.ipynb #c269702c
 online_softmax_exercise = Exercise(
     id="flash.online_softmax",
     title="Softmax in one pass",
@@ -135,6 +136,7 @@ Some scores are masked, and whole blocks of a row may be.
         "maximum is still -inf, subtract 0 in its place.",
     ],
     reference=online_softmax,
+    blocked=[chapter.online_softmax, chapter.read_tile],
     probes=[
         one_pass("one block", [4]),
         one_pass("two blocks", [3, 3]),
@@ -284,7 +286,7 @@ def row_by_row(out_1, lse_1, out_2, lse_2):
             lse[t] = max(a, b) + math.log1p(math.exp(-abs(a - b)))
     return out, lse
 
-# %% ../../nbs/exercises/10_flash.ipynb #95fb8328
+# %% ../../nbs/exercises/10_flash.ipynb #caf678de
 first_set, second_set = slice(0, 3), slice(3, None)
 merge_tiles_exercise = Exercise(
     id="flash.merge_tiles",
@@ -307,6 +309,7 @@ Queries may have read no key of a set, or of both.
         "weight of a set is exp(its lse - the new lse). Where both are -inf, it is 0.",
     ],
     reference=merge_tiles,
+    blocked=[chapter.merge_tiles],
     probes=[
         merged("one query, one key and another", 1, 1, 1, e=2),
         merged("three queries, two keys and five", 3, 2, 5),
@@ -516,7 +519,7 @@ def filled_up(q, k, v, block):
     more = -len(k) % block
     return tiled_forward(q, F.pad(k, (0, 0, 0, more)), F.pad(v, (0, 0, 0, more)), block)
 
-# %% ../../nbs/exercises/10_flash.ipynb #51af8b97
+# %% ../../nbs/exercises/10_flash.ipynb #2c832a93
 tiled_forward_exercise = Exercise(
     id="flash.tiled_forward",
     title="Attention in tiles",
@@ -540,6 +543,7 @@ The check looks at the size of every tensor that you make.
         "the tile brings. Divide by l at the end.",
     ],
     reference=tiled_forward,
+    blocked=[chapter.tiled_forward, chapter.tiled_attention, chapter.read_tile],
     probes=[
         tiled("one query, one key", 1, 1, 1),
         tiled("three queries, four keys", 3, 4, 4),
@@ -709,7 +713,7 @@ def by_number(n_queries, n_keys, block_q, block_k):
     )
     return (columns <= rows[:, None]).long() + (columns < rows[:, None]).long()
 
-# %% ../../nbs/exercises/10_flash.ipynb #c67b3526
+# %% ../../nbs/exercises/10_flash.ipynb #0adacace
 causal_tiles_exercise = Exercise(
     id="flash.causal_tiles",
     title="Which tiles are needed",
@@ -731,6 +735,7 @@ The tiles need not be square, and with a cache there are more keys than queries.
         "keys, as a row. Two comparisons, added up. The last key is n_keys - 1 at most.",
     ],
     reference=causal_tiles,
+    blocked=[chapter.Tiling],
     probes=[
         sorted_out(1, 1, 1, 1),
         sorted_out(6, 6, 2, 2),
@@ -1069,7 +1074,7 @@ def into_buffers(q, k, v, out, lse, d_out, block):
         grads[2][tile] = p.mT @ d_out
     return grads
 
-# %% ../../nbs/exercises/10_flash.ipynb #45b8f68f
+# %% ../../nbs/exercises/10_flash.ipynb #19911b91
 backward_exercise = Exercise(
     id="flash.backward",
     title="Backward, by computing the weights again",
@@ -1091,6 +1096,7 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
         "∘ (dO valuesᵀ - D). To dq add d_scores keys / √d. dk is d_scoresᵀ q / √d.",
     ],
     reference=backward,
+    blocked=[chapter.tiled_backward, chapter.tiled_attention],
     probes=[
         slopes("one pair", 1, 1, 1, d=2),
         slopes("one tile", 2, 3, 3),
@@ -1357,7 +1363,7 @@ def prefixes(q, k, v, block_q, block_k):
         [tiled_forward(q[t : t + 1], k[: t + 1], v[: t + 1], block_k) for t in rows]
     )
 
-# %% ../../nbs/exercises/10_flash.ipynb #8142a4c5
+# %% ../../nbs/exercises/10_flash.ipynb #7058b14c
 find_the_bug_exercise = Exercise(
     id="flash.find_the_bug",
     title="Find the bug",
@@ -1379,6 +1385,7 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         "of the first query of the tile, or of the last?",
     ],
     reference=tiled_causal,
+    blocked=[chapter.tiled_forward, chapter.tiled_attention],
     bug="begin > rows[-1] => begin > first",
     probes=[
         triangle(1, 1, 1),

@@ -13,12 +13,13 @@ __all__ = ['CHAPTER', 'learned', 'append_exercise', 'cached_step_exercise', 'chu
            'from_the_right', 'quantise', 'stored', 'with_an_outlier', 'number_by_number', 'as_fractions', 'others',
            'in_parts', 'parts', 'all_at_once', 'as_a_whole', 'growing']
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #635a1102
+# %% ../../nbs/exercises/09_kv_cache.ipynb #f8336c1c
 import math
 
 import torch
 import torch.nn.functional as F
 
+from .. import kv_cache as chapter
 from ..grading.probes import Probe, call, compare, numbers
 from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
@@ -100,7 +101,7 @@ def without_a_graph(cache, k, v):
     old = cache or (k[:, :, :0], v[:, :, :0])
     return [torch.cat(pair, -2) for pair in zip(old, (k, v))]
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #5582b804
+# %% ../../nbs/exercises/09_kv_cache.ipynb #2926faf6
 learned = {"of": graphs, "learned": True}
 append_exercise = Exercise(
     id="kv_cache.append",
@@ -123,6 +124,7 @@ Generation trains nothing: a cache that holds graphs holds every step's memory.
         "along axis 2, keys with keys and values with values. `detach` first.",
     ],
     reference=append,
+    blocked=[chapter.GrowingCache, chapter.PreallocatedCache],
     probes=[
         appended("a prompt of three tokens", 3),
         appended("one token after one", 1, 1),
@@ -332,7 +334,7 @@ def head_by_head(x, cache, weights, n_heads, rotate):
         out = out + scores.softmax(-1) @ values[h] @ W_o[h]
     return out, [torch.stack(keys, 1), torch.stack(values, 1)]
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #9957494e
+# %% ../../nbs/exercises/09_kv_cache.ipynb #d78b4b88
 cached_step_exercise = Exercise(
     id="kv_cache.cached_step",
     title="One token, with a cache",
@@ -356,6 +358,7 @@ Your `append` is of use here.
         "put the heads side by side, and multiply by W_o.",
     ],
     reference=cached_step,
+    blocked=[chapter.cached_attention, chapter.CachedModel],
     probes=[
         steps("an empty cache", 0, h=1, k=2, d=3),
         steps("one token in the cache", 1, h=1),
@@ -512,7 +515,7 @@ def two_parts(past, new, window=None):
     mask = torch.cat([before, torch.ones(new, new, dtype=torch.bool).tril()], 1)
     return mask if window is None else mask.triu(past - window + 1)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #25eaaa98
+# %% ../../nbs/exercises/09_kv_cache.ipynb #3e5af8d7
 chunk_mask_exercise = Exercise(
     id="kv_cache.chunk_mask",
     title="The mask of a chunk",
@@ -534,6 +537,7 @@ The first chunk (`past` is 0) and a single token (`new` is 1) are no special cas
         "of the keys: not after it, and less than `window` before it.",
     ],
     reference=chunk_mask,
+    blocked=[chapter.cache_mask],
     probes=[
         masked(0, 1),
         masked(0, 3),
@@ -725,7 +729,7 @@ def top_p(probabilities, p):
     kept = torch.zeros_like(kept).scatter(-1, order, kept)
     return kept / kept.sum(dim=-1, keepdim=True)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #2392105c
+# %% ../../nbs/exercises/09_kv_cache.ipynb #364bd6a0
 def shares(*sizes, seed=0, sharp=1.5):
     return (sharp * numbers(*sizes, seed=seed)).softmax(-1)
 
@@ -791,6 +795,7 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
         "sum.",
     ],
     reference=top_p,
+    blocked=[chapter.keep_top_p, chapter.Sampler],
     probes=[
         kept("four tokens in falling order", 0.5, four),
         kept("four tokens in rising order", 0.5, four[::-1]),
@@ -964,7 +969,7 @@ def from_the_right(prompts, pad):
     hidden = places < (tokens.shape[1] - sizes)[:, None]
     return tokens, positions, ~(later | hidden[:, None])
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #b52fb1d3
+# %% ../../nbs/exercises/09_kv_cache.ipynb #29749a05
 left_pads_exercise = Exercise(
     id="kv_cache.left_pads",
     title="Prompts of unequal length",
@@ -987,6 +992,7 @@ Many models have no token of their own for padding, and use one that may also st
         "causal *and* its keys are real.",
     ],
     reference=left_pads,
+    blocked=[chapter.left_pad],
     probes=[
         padded("one prompt of three tokens", 3),
         padded("prompts of three tokens and of two", 3, 2),
@@ -1074,19 +1080,19 @@ Many models have no token of their own for padding, and use one that may also st
     """,
 )
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #f3fda67c
+# %% ../../nbs/exercises/09_kv_cache.ipynb #c11b02aa
 def quantise(x, dim):
     """Whole numbers from -127 to 127, of type int8, and their scale: x ≈ codes * scale.
 
     The numbers along `dim` share a scale: the largest of them in size becomes 127 or
     -127. The others are rounded to the nearest. The scale has length one along `dim`;
-    where all of them are 0, the codes are 0, and the scale is any positive number.
+    where all of them are 0, the codes are 0, and the scale is any finite number.
     """
     largest = x.abs().amax(dim=dim, keepdim=True)
     scale = largest.masked_fill(largest == 0, 1.0) / 127
     return (x / scale).round().to(torch.int8), scale
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #47394467
+# %% ../../nbs/exercises/09_kv_cache.ipynb #afad6323
 def stored(about, x, dim):
     "Codes and scales, and the numbers that they stand for."
 
@@ -1102,9 +1108,6 @@ def stored(about, x, dim):
             raise Misconduct("The scale holds NaN or infinity, or is no tensor.")
         empty = (x == 0).all(dim, keepdim=True)
         if scale.shape == empty.shape:
-            if (scale[empty] <= 0).any():
-                said = "Where all numbers are 0 the scale is 0, and 0 / 0 is NaN."
-                raise Misconduct(said)
             scale = scale.masked_fill(empty, 1.0)
         return [codes.int(), scale, codes * scale]
 
@@ -1147,7 +1150,7 @@ def others(x, dim):
     "All axes but that one."
     return [n for n in range(x.dim()) if n != dim % x.dim()]
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #73153285
+# %% ../../nbs/exercises/09_kv_cache.ipynb #5f544c11
 quantise_exercise = Exercise(
     id="kv_cache.quantise",
     title="Eight bits a number",
@@ -1169,6 +1172,7 @@ A number comes back as its code times the scale. The error is at most half a sca
         "rounded, as int8. Do not divide by 0.",
     ],
     reference=quantise,
+    blocked=[chapter.quantise],
     probes=[
         stored("three numbers", torch.tensor([0.5, -2.0, 1.0]), 0),
         stored("two rows", torch.tensor([[0.3, -0.7, 0.1], [4.0, 9.0, -2.0]]), 1),
@@ -1227,9 +1231,6 @@ A number comes back as its code times the scale. The error is at most half a sca
     K17k  The scale is upside down
         .to(torch.int8), scale => .to(torch.int8), 1 / scale
         The codes are right. They come back multiplied by the scale, so the scale is small.
-    K17l  The scale of zeros is 0
-        largest.masked_fill(largest == 0, 1.0) => largest
-        Where all numbers are 0, you divide 0 by 0. That is NaN, and as int8 it can be anything.
     K17m  A zero point
         := lambda x, dim: (lambda low, high: (((x - low) / ((high - low) / 254).clamp(min=1e-30) - 127).round().to(torch.int8), ((high - low) / 254).clamp(min=1e-30)))(x.amin(dim, True), x.amax(dim, True))
         You moved the numbers before you scaled them. Without that shift they do not come back: here 0 gets the code 0.
@@ -1261,6 +1262,9 @@ A number comes back as its code times the scale. The error is at most half a sca
         (x / scale).round() => torch.round(x * (1 / scale))
     ok  a smallest scale
         largest.masked_fill(largest == 0, 1.0) => largest.clamp(min=1e-20)
+    ok  the scale of zeros stays 0
+        scale = largest.masked_fill(largest == 0, 1.0) / 127 => scale = largest / 127
+        x / scale => x / scale.clamp(min=1e-30)
     """,
 )
 
