@@ -10,7 +10,7 @@ __all__ = ['CHAPTER', 'online_softmax_exercise', 'first_set', 'second_set', 'mer
            'tiled_forward', 'Largest', 'frugal', 'qkv', 'tiled', 'saving', 'by_merging', 'query_by_query',
            'in_two_passes', 'mean_of_tiles', 'filled_up', 'causal_tiles', 'sorted_out', 'from_the_mask', 'as_loops',
            'by_number', 'loss_in_blocks', 'predicted', 'loss', 'small_loss', 'with_running_sums', 'place_by_place',
-           'without_maxima', 'only_the_sum', 'filled_up_table', 'backward', 'differentiated', 'slopes',
+           'without_maxima', 'only_the_sum', 'filled_up_table', 'backward', 'differentiated', 'slopes', 'finite_slopes',
            'saving_backward', 'by_autograd', 'into_buffers', 'tiled_causal', 'triangle', 'saving_triangle', 'by_kinds',
            'prefixes']
 
@@ -44,7 +44,7 @@ def online_softmax(blocks):
         m = new
     return m, l
 
-# %% ../../nbs/exercises/10_flash.ipynb #997f1e49
+# %% ../../nbs/exercises/10_flash.ipynb #1a0073d2
 class Blocks:
     "Hands out blocks of those widths in one piece of memory, which it clears at last."
 
@@ -68,6 +68,8 @@ class Blocks:
 def two(result):
     "Raises Misconduct for anything but two tensors, else copies them."
     pair = isinstance(result, tuple | list) and len(result) == 2
+    if result is None:
+        raise Misconduct("It returned None. Is the `return` missing?")
     if not pair or not all(isinstance(one, torch.Tensor) for one in result):
         kind = type(result).__name__
         raise Misconduct(f"Two tensors are asked for; it returned a {kind}.")
@@ -423,7 +425,7 @@ def tiled_forward(q, k, v, block):
         m = new
     return acc / l[:, None]
 
-# %% ../../nbs/exercises/10_flash.ipynb #4c0b3920
+# %% ../../nbs/exercises/10_flash.ipynb #22f76d79
 class Largest(TorchFunctionMode):
     "Notes how many numbers the largest tensor holds that a function of PyTorch returns."
 
@@ -455,13 +457,13 @@ def frugal(about, limit, too_much, *inputs):
     return Probe(about, look, law, shape=("memory", about))
 
 
-def qkv(t, s, d=4, e=3, scale=1.0, slope=0.0, seed=0):
-    "Queries, keys and values; with a slope, scores grow or fall from key to key."
+def qkv(t, s, d=4, e=3, scale=1.0, slope=0.0, move=0.0, seed=0):
+    "Queries, keys and values; scores grow by a slope from key to key, and are moved."
     q, k, v = (
         numbers(*n, seed=seed + i) for i, n in enumerate(((t, d), (s, d), (s, e)))
     )
     q[:, 0] = q[:, 0].abs() + 1
-    k[:, 0] += slope * torch.arange(s)
+    k[:, 0] += move + slope * torch.arange(s)
     return scale * q, k, v
 
 
@@ -519,7 +521,7 @@ def filled_up(q, k, v, block):
     more = -len(k) % block
     return tiled_forward(q, F.pad(k, (0, 0, 0, more)), F.pad(v, (0, 0, 0, more)), block)
 
-# %% ../../nbs/exercises/10_flash.ipynb #2c832a93
+# %% ../../nbs/exercises/10_flash.ipynb #d218a2b2
 tiled_forward_exercise = Exercise(
     id="flash.tiled_forward",
     title="Attention in tiles",
@@ -559,6 +561,8 @@ The check looks at the size of every tensor that you make.
         tiled("scores that fall", 4, 12, 3, slope=-2.0, seed=21),
         tiled("scores that fall by hundreds", 3, 9, 2, slope=-120.0, seed=24),
         tiled("scores that fall by hundreds", 5, 8, 4, e=2, slope=-150.0, seed=27),
+        tiled("scores far below 0", 3, 8, 3, move=-400.0, seed=42),
+        tiled("scores far below 0", 4, 5, 5, d=2, move=-600.0, seed=45),
         tiled("scores of a thousand", 4, 9, 4, scale=600.0, seed=30),
         tiled("scores of a thousand", 2, 6, 3, d=2, scale=900.0, seed=33),
         saving(64, 96, 8),
@@ -587,6 +591,9 @@ The check looks at the size of every tensor that you make.
     O5b  The first tile's maximum
         torch.maximum(m, scores.amax(dim=1)) => torch.where(m > -math.inf, m, scores.amax(dim=1))
         Later tiles may hold larger scores, and exp(score - m) overflows.
+    O28  The maximum starts at 0
+        -math.inf => 0.0
+        All scores of a query may lie far below 0: then every exponential is 0, and so is their sum. Start from -inf.
     O22  Rescaled upside down
         (m - new).exp() => torch.where(m > -math.inf, (new - m).exp(), 0.0)
         The new maximum is the larger one, so the old sums shrink: exp(old - new).
@@ -668,9 +675,9 @@ def causal_tiles(n_queries, n_keys, block_q, block_k):
     last_key = (first_key + block_k - 1).clamp(max=n_keys - 1)
     return (first_key <= last_query).long() + (last_key <= first_query).long()
 
-# %% ../../nbs/exercises/10_flash.ipynb #7266bdc5
+# %% ../../nbs/exercises/10_flash.ipynb #64103a96
 def sorted_out(*sizes):
-    about = "{} queries, {} keys, tiles of {} by {}".format(*sizes)
+    about = "{} × {} scores, tiles of {} × {}".format(*sizes)
 
     def look(answer):
         found = call(answer, *sizes)
@@ -836,7 +843,7 @@ def loss_in_blocks(x, table, targets, block):
     of_target = (x * table[targets]).sum(dim=1)
     return (lse - of_target).mean()
 
-# %% ../../nbs/exercises/10_flash.ipynb #83319d37
+# %% ../../nbs/exercises/10_flash.ipynb #01f51c4b
 def predicted(n, v, d=4, scale=1.0, seed=0):
     targets = torch.randint(v, (n,), generator=torch.Generator().manual_seed(seed))
     targets[0], targets[-1] = v - 1, 0
@@ -844,7 +851,7 @@ def predicted(n, v, d=4, scale=1.0, seed=0):
 
 
 def loss(about, n, v, block, **options):
-    about = f"{about}: {n} places, {v} tokens, blocks of {block}"
+    about = f"{about}: {n} × {v} logits, blocks of {block}"
     return compare(about, *predicted(n, v, **options), block)
 
 
@@ -1028,7 +1035,7 @@ def backward(q, k, v, out, lse, d_out, block):
         dv.append(weights.T @ d_out)
     return dq, torch.cat(dk), torch.cat(dv)
 
-# %% ../../nbs/exercises/10_flash.ipynb #198a7917
+# %% ../../nbs/exercises/10_flash.ipynb #7e8bde63
 def differentiated(t, s, **options):
     q, k, v = qkv(t, s, **options)
     out, lse = attended(q, k, v, torch.ones(t, s, dtype=torch.bool))
@@ -1036,8 +1043,22 @@ def differentiated(t, s, **options):
 
 
 def slopes(about, t, s, block, **options):
-    about = f"{about}: {t} queries, {s} keys, tiles of {block}"
+    about = f"{about}: {t} × {s} scores, tiles of {block}"
     return compare(about, *differentiated(t, s, **options), block)
+
+
+def finite_slopes(about, *sizes, **options):
+    "Law: large scores give gradients without NaN and infinity."
+    probe = slopes(about, *sizes, **options)
+
+    def look(answer):
+        return torch.cat([one.flatten() for one in probe.look(answer)])
+
+    def law(seen):
+        if not seen.isfinite().all():
+            return f"With {probe.about} the gradients hold NaN or infinity."
+
+    return Probe(probe.about, look, law, probe.shape)
 
 
 def saving_backward(t, s, block, d=3):
@@ -1074,7 +1095,7 @@ def into_buffers(q, k, v, out, lse, d_out, block):
         grads[2][tile] = p.mT @ d_out
     return grads
 
-# %% ../../nbs/exercises/10_flash.ipynb #19911b91
+# %% ../../nbs/exercises/10_flash.ipynb #fed19331
 backward_exercise = Exercise(
     id="flash.backward",
     title="Backward, by computing the weights again",
@@ -1108,8 +1129,8 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
         slopes("all of one size", 4, 4, 4, d=4, e=4, seed=18),
         slopes("scores that grow", 3, 8, 2, slope=1.5, seed=21),
         slopes("larger scores", 4, 9, 4, scale=8.0, seed=24),
-        slopes("scores of a thousand", 3, 6, 2, scale=400.0, seed=27),
-        slopes("more scores of a thousand", 2, 5, 3, d=3, scale=600.0, seed=30),
+        finite_slopes("scores of hundreds", 3, 6, 2, scale=200.0, seed=27),
+        finite_slopes("scores of a thousand", 2, 5, 3, d=3, scale=600.0, seed=30),
         saving_backward(64, 96, 8),
         saving_backward(100, 80, 16),
     ],
@@ -1148,6 +1169,9 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
     O16j  The weights are not divided by their sum
         (q @ keys.T * scale - lse[:, None]).exp() => (q @ keys.T * scale).exp()
         The weight is exp(score - lse): the log-sum-exp holds both the maximum and the sum.
+    O4  The exponentials overflow
+        (q @ keys.T * scale - lse[:, None]).exp() => (q @ keys.T * scale).exp() / lse.exp()[:, None]
+        exp(1000) is infinite. Subtract the log-sum-exp before the exponential.
     O16k  A softmax in each tile
         (q @ keys.T * scale - lse[:, None]).exp() => (q @ keys.T * scale).softmax(1)
         The weights of *all* keys sum to 1. The log-sum-exp knows about the other tiles.
@@ -1325,16 +1349,16 @@ def tiled_causal(q, k, v, block_q, block_k):
         out[rows] = acc / l[:, None]
     return out
 
-# %% ../../nbs/exercises/10_flash.ipynb #051cb09b
+# %% ../../nbs/exercises/10_flash.ipynb #b4c15a89
 def triangle(t, block_q, block_k, **options):
-    about = f"{t} tokens, tiles of {block_q} by {block_k}"
+    about = f"{t} × {t} scores, tiles of {block_q} × {block_k}"
     return compare(about, *qkv(t, t, **options), block_q, block_k)
 
 
 def saving_triangle(t, block_q, block_k):
     said = f"A tile of {block_q} by {block_k} has {block_q * block_k} scores."
     limit = 2 * max(block_q * block_k, 2 * t)
-    about = f"{t} tokens, tiles of {block_q} by {block_k}"
+    about = f"{t} × {t} scores, tiles of {block_q} × {block_k}"
     return frugal(about, limit, said, *qkv(t, t, d=2, e=2), block_q, block_k)
 
 
@@ -1363,7 +1387,7 @@ def prefixes(q, k, v, block_q, block_k):
         [tiled_forward(q[t : t + 1], k[: t + 1], v[: t + 1], block_k) for t in rows]
     )
 
-# %% ../../nbs/exercises/10_flash.ipynb #7058b14c
+# %% ../../nbs/exercises/10_flash.ipynb #4dda2069
 find_the_bug_exercise = Exercise(
     id="flash.find_the_bug",
     title="Find the bug",
@@ -1401,6 +1425,7 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         triangle(12, 6, 4, slope=2.0, seed=30),
         triangle(9, 4, 4, slope=-40.0, seed=33),
         triangle(10, 5, 2, scale=300.0, seed=36),
+        triangle(8, 4, 3, move=-500.0, seed=39),
         saving_triangle(48, 16, 4),
         saving_triangle(60, 20, 5),
     ],

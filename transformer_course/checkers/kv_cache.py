@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHAPTER', 'learned', 'append_exercise', 'cached_step_exercise', 'chunk_mask_exercise', 'cache_bytes',
            'bytes_exercise', 'dyadic', 'four', 'mixed', 'top_p_exercise', 'left_pads_exercise', 'silent',
-           'silent_channel', 'quantise_exercise', 'find_the_bug_exercise', 'append', 'a_pair', 'keys_values',
+           'silent_channel', 'quantise_exercise', 'find_the_bug_exercise', 'append', 'several', 'a_pair', 'keys_values',
            'appended', 'graphs', 'holds_a_graph', 'types', 'one_after_the_other', 'without_a_graph', 'cached_step',
            'rotate', 'the_weights', 'in_one_go', 'steps', 'a_pair_of_both', 'as_in_one_go', 'with_torch',
            'head_by_head', 'chunk_mask', 'masked', 'last_rows', 'entry_by_entry', 'two_parts', 'top_p', 'shares',
@@ -39,13 +39,21 @@ def append(cache, k, v):
         return k, v
     return torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #e84b4252
+# %% ../../nbs/exercises/09_kv_cache.ipynb #350becf0
+def several(result, number, what):
+    "Raises Misconduct for anything but so many results."
+    if result is None:
+        raise Misconduct("It returned None. Is the `return` missing?")
+    if not isinstance(result, tuple | list) or len(result) != number:
+        raise Misconduct(what)
+    return result
+
+
 def a_pair(result):
     "Raises Misconduct for anything but two tensors."
-    pair = isinstance(result, tuple | list) and len(result) == 2
-    if not pair or not all(isinstance(one, torch.Tensor) for one in result):
-        kind = type(result).__name__
-        raise Misconduct(f"A cache is a pair of tensors; it returned a {kind}.")
+    several(result, 2, "A cache is a pair of tensors: keys and values.")
+    if not all(isinstance(one, torch.Tensor) for one in result):
+        raise Misconduct("A cache is a pair of tensors: keys and values.")
     return result
 
 
@@ -249,7 +257,7 @@ def cached_step(x, cache, weights, n_heads, rotate):
     heads = scores.softmax(dim=-1) @ values
     return heads.transpose(1, 2).flatten(2) @ W_o, (keys, values)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #5d5999c1
+# %% ../../nbs/exercises/09_kv_cache.ipynb #febcc9b8
 def rotate(heads, positions):
     "Rotary positions: component i and its partner turn by position / 30 ** (2 i / k)."
     half = heads.shape[-1] // 2
@@ -294,8 +302,7 @@ def steps(about, past, new=1, *, b=1, h=2, k=4, e=3, d=5, law=None, seed=0):
 
 
 def a_pair_of_both(result):
-    if not isinstance(result, tuple | list) or len(result) != 2:
-        raise Misconduct("Two things are asked for: what is read, and the cache.")
+    several(result, 2, "Two things are asked for: what is read, and the cache.")
     a_pair(result[1])
     return result
 
@@ -912,7 +919,7 @@ def left_pads(prompts, pad):
     past = torch.ones(width, width, dtype=torch.bool).tril()
     return tokens, positions, real[:, None, :] & past
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #cac752a7
+# %% ../../nbs/exercises/09_kv_cache.ipynb #d93fab4a
 def padded(about, *lengths, pad=0, seed=0, least=1):
     "Prompts of those lengths, in which every third token equals the pad or so."
     lists = [
@@ -926,9 +933,8 @@ def padded(about, *lengths, pad=0, seed=0, least=1):
 
     def look(answer):
         found = answer([list(one) for one in lists], pad)
-        if not isinstance(found, tuple | list) or len(found) != 3:
-            raise Misconduct("Three things are asked for: tokens, positions, mask.")
-        tokens, positions, mask = found
+        asked = "Three things are asked for: tokens, positions, mask."
+        tokens, positions, mask = several(found, 3, asked)
         for what, one in (("tokens", tokens), ("positions", positions)):
             if not isinstance(one, torch.Tensor) or one.is_floating_point():
                 raise Misconduct(f"The {what} are a tensor of whole numbers.")
@@ -969,7 +975,7 @@ def from_the_right(prompts, pad):
     hidden = places < (tokens.shape[1] - sizes)[:, None]
     return tokens, positions, ~(later | hidden[:, None])
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #29749a05
+# %% ../../nbs/exercises/09_kv_cache.ipynb #06f9a466
 left_pads_exercise = Exercise(
     id="kv_cache.left_pads",
     title="Prompts of unequal length",
@@ -1012,10 +1018,10 @@ Many models have no token of their own for padding, and use one that may also st
     K12b  The positions start at 1
         (real.cumsum(dim=1) - 1).clamp(min=0) => real.cumsum(dim=1)
         Positions count from 0.
-    K12c  Pads have the position -1
+    K12c  Pads have a position that does not exist
         (real.cumsum(dim=1) - 1).clamp(min=0) => real.cumsum(dim=1) - 1
         or (real.cumsum(dim=1) - 1).clamp(min=0) => torch.arange(width) - width + lengths[:, None]
-        A table of positions has no row -1. Give pads a position that exists.
+        A table of T positions has the rows 0 to T - 1. Give pads one of those.
     K12d  The positions count from the end
         (real.cumsum(dim=1) - 1).clamp(min=0) => torch.arange(width).flip(0).expand(len(prompts), -1)
         The first token of a prompt is at position 0, the next one at 1.
@@ -1092,15 +1098,13 @@ def quantise(x, dim):
     scale = largest.masked_fill(largest == 0, 1.0) / 127
     return (x / scale).round().to(torch.int8), scale
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #afad6323
+# %% ../../nbs/exercises/09_kv_cache.ipynb #089df13f
 def stored(about, x, dim):
     "Codes and scales, and the numbers that they stand for."
 
     def look(answer):
-        found = call(answer, x, dim)
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise Misconduct("Two things are asked for: the codes, and the scale.")
-        codes, scale = found
+        asked = "Two things are asked for: the codes, and the scale."
+        codes, scale = several(call(answer, x, dim), 2, asked)
         if getattr(codes, "dtype", None) != torch.int8:
             got = getattr(codes, "dtype", type(codes).__name__)
             raise Misconduct(f"The codes are of type {got}, not torch.int8.")
