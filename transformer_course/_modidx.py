@@ -462,6 +462,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'transformer_course/checkers/flash.py'),
                                                    'transformer_course.checkers.flash.saving_triangle': ( 'exercises/flash.html#saving_triangle',
                                                                                                           'transformer_course/checkers/flash.py'),
+                                                   'transformer_course.checkers.flash.skipping': ( 'exercises/flash.html#skipping',
+                                                                                                   'transformer_course/checkers/flash.py'),
                                                    'transformer_course.checkers.flash.slopes': ( 'exercises/flash.html#slopes',
                                                                                                  'transformer_course/checkers/flash.py'),
                                                    'transformer_course.checkers.flash.small_loss': ( 'exercises/flash.html#small_loss',

@@ -11,8 +11,8 @@ __all__ = ['CHAPTER', 'online_softmax_exercise', 'first_set', 'second_set', 'mer
            'in_two_passes', 'mean_of_tiles', 'filled_up', 'causal_tiles', 'sorted_out', 'from_the_mask', 'as_loops',
            'by_number', 'loss_in_blocks', 'predicted', 'loss', 'small_loss', 'with_running_sums', 'place_by_place',
            'without_maxima', 'only_the_sum', 'filled_up_table', 'backward', 'differentiated', 'slopes', 'finite_slopes',
-           'saving_backward', 'by_autograd', 'into_buffers', 'tiled_causal', 'triangle', 'saving_triangle', 'by_kinds',
-           'prefixes']
+           'saving_backward', 'by_autograd', 'into_buffers', 'tiled_causal', 'triangle', 'skipping', 'saving_triangle',
+           'by_kinds', 'prefixes']
 
 # %% ../../nbs/exercises/10_flash.ipynb #8521e524
 import math
@@ -1349,10 +1349,19 @@ def tiled_causal(q, k, v, block_q, block_k):
         out[rows] = acc / l[:, None]
     return out
 
-# %% ../../nbs/exercises/10_flash.ipynb #b4c15a89
+# %% ../../nbs/exercises/10_flash.ipynb #5f111076
 def triangle(t, block_q, block_k, **options):
     about = f"{t} × {t} scores, tiles of {block_q} × {block_k}"
     return compare(about, *qkv(t, t, **options), block_q, block_k)
+
+
+def skipping(t, block_q, block_k, queries, keys):
+    "The values behind so many keys are NaN, and none of so many queries needs them."
+    q, k, v = qkv(t, t, seed=t)
+    v[keys:] = math.nan
+    look = lambda f: call(f, q, k, v, block_q, block_k)[:queries]
+    about = f"NaN in the values of skipped tiles, of {block_q} × {block_k} scores"
+    return Probe(about, look, shape=(t, block_q, block_k))
 
 
 def saving_triangle(t, block_q, block_k):
@@ -1387,7 +1396,7 @@ def prefixes(q, k, v, block_q, block_k):
         [tiled_forward(q[t : t + 1], k[: t + 1], v[: t + 1], block_k) for t in rows]
     )
 
-# %% ../../nbs/exercises/10_flash.ipynb #4dda2069
+# %% ../../nbs/exercises/10_flash.ipynb #69490b07
 find_the_bug_exercise = Exercise(
     id="flash.find_the_bug",
     title="Find the bug",
@@ -1426,6 +1435,8 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         triangle(9, 4, 4, slope=-40.0, seed=33),
         triangle(10, 5, 2, scale=300.0, seed=36),
         triangle(8, 4, 3, move=-500.0, seed=39),
+        skipping(12, 4, 3, queries=4, keys=6),
+        skipping(10, 2, 4, queries=4, keys=4),
         saving_triangle(48, 16, 4),
         saving_triangle(60, 20, 5),
     ],
@@ -1449,6 +1460,11 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         T, d = q.shape => T, d = q.shape; block_k = block_q
         That hides the bug: whoever asks for smaller tiles of keys has a reason. Each tile has block_q by block_k scores.
         ? How many scores does your tile hold?
+    O55f  No tile is skipped
+        begin > rows[-1] => False
+        or begin > rows[-1] => begin >= T
+        The result is right, but about half of the tiles lie in the future, and you read them all.
+        ? Which tiles of keys does the first tile of queries need?
     O56  The mask has gone
         scores = scores.masked_fill(columns > rows[:, None], -math.inf) => pass
         Inside the tiles on the diagonal, queries now read the future.

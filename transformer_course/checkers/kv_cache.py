@@ -1344,7 +1344,7 @@ def growing(x, sizes, layers):
         out.append(h)
     return torch.cat(out)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #d685a4cd
+# %% ../../nbs/exercises/09_kv_cache.ipynb #66ee0d58
 find_the_bug_exercise = Exercise(
     id="kv_cache.find_the_bug",
     title="Find the bug",
@@ -1373,6 +1373,7 @@ With more layers, what comes after the prompt is wrong, although all shapes are 
         parts("one layer, one token", [1], 1),
         parts("one layer, a prompt of three and one token", [3, 1], 1),
         parts("two layers, a prompt of four", [4], 2),
+        parts("three layers, a prompt of two", [2], 3),
         parts("two layers, a prompt of one and one token", [1, 1], 2),
         parts("two layers, a prompt of three and two tokens", [3, 1, 1], 2, d=5),
         parts("three layers, token by token", [1, 1, 1, 1], 3, d=3),
