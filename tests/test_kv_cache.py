@@ -386,6 +386,7 @@ def test_repeated_tokens_become_less_likely():
         penalise(logits, torch.tensor([[0]]), 0)
 
 
+@pytest.mark.refusal
 @pytest.mark.parametrize("options, said", [
     ({"temperature": -1}, "temperature=-1"), ({"temperature": math.inf}, "temperature=inf"), ({"top_k": 0}, "top_k=0"),
     ({"top_p": 0.0}, "top_p=0"), ({"top_p": 1.5}, "top_p=1.5"), ({"repetition_penalty": -1.0}, "repetition_penalty=-1"),
@@ -399,6 +400,7 @@ def test_bad_requests_are_refused_at_once(options, said):
         stream(model(), some(1, 4), **{"max_new_tokens": 2} | options)
 
 
+@pytest.mark.refusal
 def test_other_models_and_prompts_are_refused():
     both = config(kind="encoder-decoder", positions="learned")
     encoder = Encoder(config(kind="encoder", positions="learned"))

@@ -143,6 +143,7 @@ def test_a_beam_that_has_stopped_costs_nothing_more():
     assert short.shape == (1, 4)
 
 
+@pytest.mark.refusal
 @pytest.mark.parametrize("prompt, most, width", [(some(2, 3), 2, 2), (some(1, 0), 2, 2), (some(1, 3), 2, 0), (some(1, 3), -1, 2), (some(3), 2, 2)])
 def test_bad_searches_are_refused(prompt, most, width):
     with pytest.raises(ValueError):

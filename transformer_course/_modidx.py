@@ -1744,8 +1744,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'transformer_course/kv_cache.py'),
                                              'transformer_course.kv_cache.CachedModel.select': ( 'kv_cache.html#cachedmodel.select',
                                                                                                  'transformer_course/kv_cache.py'),
-                                             'transformer_course.kv_cache.CachedModel.window': ( 'kv_cache.html#cachedmodel.window',
-                                                                                                 'transformer_course/kv_cache.py'),
                                              'transformer_course.kv_cache.GrowingCache': ( 'kv_cache.html#growingcache',
                                                                                            'transformer_course/kv_cache.py'),
                                              'transformer_course.kv_cache.GrowingCache.append': ( 'kv_cache.html#growingcache.append',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KeysValues', 'Cache', 'GrowingCache', 'PreallocatedCache', 'cache_mask', 'cached_attention', 'can_cache',
-           'CachedModel', 'quantise', 'dequantise', 'QuantisedCache', 'SlidingCache', 'cache_bytes', 'keep_top_k',
-           'keep_top_p', 'penalise', 'Sampler', 'left_pad', 'stream', 'generate']
+           'CachedModel', 'cache_bytes', 'SlidingCache', 'quantise', 'dequantise', 'QuantisedCache', 'keep_top_k',
+           'keep_top_p', 'penalise', 'Sampler', 'stream', 'generate', 'left_pad']
 
 # %% ../nbs/09_kv_cache.ipynb #e27be899
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ from transformer_course.prediction import (
 
 KeysValues = tuple[Float[Tensor, "b h_kv s k"], Float[Tensor, "b h_kv s d_v"]]
 
-# %% ../nbs/09_kv_cache.ipynb #62119f05
+# %% ../nbs/09_kv_cache.ipynb #ee8e694c
 def _check_new(k: Tensor, v: Tensor, kept: Sequence[Tensor]) -> None:
     if k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
         raise ValueError(
@@ -58,15 +58,12 @@ def _check_at_least(least: float, **given: float | None) -> None:
 
 
 def _check_left(mask: Tensor, tokens: Tensor) -> None:
-    if mask.dtype != torch.bool or mask.shape != tokens.shape:
+    fits = mask.dtype == torch.bool and mask.shape == tokens.shape
+    if not fits or not (mask[:, -1].all() and (mask[:, 1:] >= mask[:, :-1]).all()):
         raise ValueError(
-            f"the mask must be boolean, True at real tokens, {tuple(tokens.shape)}, "
-            f"got {mask.dtype} of {tuple(mask.shape)}"
-        )
-    if not (mask[:, -1].all() and (mask[:, 1:] >= mask[:, :-1]).all()):
-        raise ValueError(
-            "padding must stand on the left of a prompt, before its first real token: "
-            "the next token follows the last column"
+            f"the mask must be boolean {tuple(tokens.shape)}, False at padding on the "
+            "left of a prompt and True from its first token to the last column, got "
+            f"{mask.dtype} of {tuple(mask.shape)}"
         )
 
 
@@ -82,10 +79,7 @@ def _check_writes(model: Callable) -> None:
 def _check_room(model: Callable, length: int, window: int | None) -> None:
     most = getattr(model, "max_len", None)
     if window is None and most is not None and length > most:
-        raise ValueError(
-            f"prompt and continuation take {length} tokens of context, longer than "
-            f"max_len={most}"
-        )
+        raise ValueError(f"a context of {length} tokens is longer than max_len={most}")
 
 # %% ../nbs/09_kv_cache.ipynb #5967170f
 @runtime_checkable
@@ -190,7 +184,7 @@ def cache_mask(
         return mask
     return (mask & real[:, None, -n_keys:]) | mask.triu(old)
 
-# %% ../nbs/09_kv_cache.ipynb #70ff005f
+# %% ../nbs/09_kv_cache.ipynb #34507b20
 def cached_attention(
     reads: SelfAttention,
     x: Vectors,
@@ -205,9 +199,9 @@ def cached_attention(
     """
     q = reads.queries(x, positions)
     k, v = cache.append(*reads.keys_values(x, positions))
-    mask = None
-    if x.shape[1] > 1 or real is not None:  # one query may read all that it is given
-        mask = cache_mask(x.shape[1], k.shape[2], cache.window, real, device=x.device)
+    mask, new, every = None, x.shape[1], k.shape[2]
+    if new > 1 or real is not None:  # one query may read all that it is given
+        mask = cache_mask(new, every, cache.window, real, device=x.device)
     return reads.merge(reads.attend(q, k, v, mask))
 
 
@@ -217,7 +211,7 @@ def _add_norm(part: AddNorm, sublayer: Callable, x: Vectors) -> Vectors:
         return x + part.dropout(sublayer(part.norm(x)))
     return part.norm(x + part.dropout(sublayer(x)))
 
-# %% ../nbs/09_kv_cache.ipynb #a1006d28
+# %% ../nbs/09_kv_cache.ipynb #8e97f8ec
 def can_cache(model: object) -> bool:
     "Is it a language model whose layers are the blocks of chapter 6, such as `GPT`?"
     if not isinstance(model, LanguageModel):
@@ -235,7 +229,7 @@ class CachedModel:
     Raises ValueError for a model without such blocks.
     """
 
-    def __init__(self, model: LanguageModel, cache: Callable[[], Cache] = GrowingCache):
+    def __init__(self, model: Callable, cache: Callable[[], Cache] = GrowingCache):
         if not can_cache(model):
             raise ValueError(f"{type(model).__name__} has layers that know no cache")
         self.model, self.caches = model, [cache() for _ in model.layers]
@@ -245,10 +239,6 @@ class CachedModel:
     def length(self) -> int:
         "How many tokens it has read."
         return self.caches[0].length
-
-    @property
-    def window(self) -> int | None:
-        return self.caches[0].window
 
     @property
     def nbytes(self) -> int:
@@ -263,18 +253,14 @@ class CachedModel:
     @torch.no_grad()
     def read(self, tokens: Tokens, real: RealTokens = None) -> Vectors:
         "What the last block returns for the next tokens, (B, T, d)."
-        _check_room(self.model, self.length + tokens.shape[1], self.window)
+        _check_room(self.model, self.length + tokens.shape[1], self.caches[0].window)
         positions = self._positions(tokens, real)
         x = self.model.embed(tokens, positions)
+        same = {"positions": positions, "real": self.real}
         for block, cache in zip(self.model.layers, self.caches):
-            reads = partial(
-                cached_attention,
-                block.attention.sublayer,
-                positions=positions,
-                cache=cache,
-                real=self.real,
-            )
-            x = block.feed_forward(_add_norm(block.attention, reads, x))
+            part = block.attention
+            reads = partial(cached_attention, part.sublayer, cache=cache, **same)
+            x = block.feed_forward(_add_norm(part, reads, x))
         return x
 
     def __call__(self, tokens: Tokens, real: RealTokens = None) -> Logits:
@@ -292,7 +278,54 @@ class CachedModel:
         self.real = every
         return (every.cumsum(1) - 1).clamp(min=0)[:, start:]
 
-# %% ../nbs/09_kv_cache.ipynb #10c75218
+# %% ../nbs/09_kv_cache.ipynb #855c66e8
+def cache_bytes(
+    config: Config,
+    n_tokens: int,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Memory of the keys and values of `n_tokens` tokens in a batch, in bytes.
+
+    2 L h_kv k T B numbers. A model with a window keeps at most that many tokens. The
+    keys of ALiBi, as chapter 4 has them, are two numbers wider.
+    Source: Shazeer 2019, section 2.4.1, for the keys and values that each step reads.
+    """
+    kept = n_tokens if config.window is None else min(n_tokens, config.window)
+    wide = 2 * config.d_head + (2 if config.positions == "alibi" else 0)
+    numbers = config.n_layers * config.n_kv_heads * wide * kept * batch
+    return numbers * dtype.itemsize
+
+# %% ../nbs/09_kv_cache.ipynb #bc187ee7
+class SlidingCache(_Kept):
+    """The last `window` tokens: each new one takes the place of the oldest.
+
+    A query reads the last `window` tokens, itself among them, and the memory is that
+    of `window` tokens for ever.
+    Source: Beltagy et al. 2020, section 3.1; Jiang et al. 2023, section 2.1.
+    """
+
+    def __init__(self, window: int):
+        _check_at_least(1, window=window)
+        super().__init__()
+        self.window = window
+
+    def append(self, k: Tensor, v: Tensor) -> KeysValues:
+        _check_new(k, v, self.kept)
+        if not self.kept:
+            self.kept = _room(k, self.window), _room(v, self.window)
+        end = self.length + k.shape[2]
+        first = max(0, self.length - self.window + 1)  # the oldest that is still read
+        read = torch.arange(first, self.length, device=k.device) % self.window
+        write = torch.arange(self.length, end, device=k.device)[-self.window :]
+        out = []
+        for ring, new in zip(self.kept, (k, v)):
+            out.append(torch.cat([ring[:, :, read], new], dim=2))
+            ring[:, :, write % self.window] = new[:, :, -self.window :]
+        self.length = end
+        return tuple(out)
+
+# %% ../nbs/09_kv_cache.ipynb #c700349b
 def quantise(x: Float[Tensor, "*axes"], dim: int) -> tuple[Tensor, Tensor]:
     """Whole numbers of 8 bits, and the scale by which they are multiplied.
 
@@ -339,54 +372,7 @@ class QuantisedCache(_Kept):
         old = dequantise(*packed[:2]), dequantise(*packed[2:])
         return tuple(torch.cat([x.flatten(2, 3), y], 2) for x, y in zip(old, recent))
 
-# %% ../nbs/09_kv_cache.ipynb #bc187ee7
-class SlidingCache(_Kept):
-    """The last `window` tokens: each new one takes the place of the oldest.
-
-    A query reads the last `window` tokens, itself among them, and the memory is that
-    of `window` tokens for ever.
-    Source: Beltagy et al. 2020, section 3.1; Jiang et al. 2023, section 2.1.
-    """
-
-    def __init__(self, window: int):
-        _check_at_least(1, window=window)
-        super().__init__()
-        self.window = window
-
-    def append(self, k: Tensor, v: Tensor) -> KeysValues:
-        _check_new(k, v, self.kept)
-        if not self.kept:
-            self.kept = _room(k, self.window), _room(v, self.window)
-        end = self.length + k.shape[2]
-        first = max(0, self.length - self.window + 1)  # the oldest that is still read
-        read = torch.arange(first, self.length, device=k.device) % self.window
-        write = torch.arange(self.length, end, device=k.device)[-self.window :]
-        out = []
-        for ring, new in zip(self.kept, (k, v)):
-            out.append(torch.cat([ring[:, :, read], new], dim=2))
-            ring[:, :, write % self.window] = new[:, :, -self.window :]
-        self.length = end
-        return tuple(out)
-
-# %% ../nbs/09_kv_cache.ipynb #855c66e8
-def cache_bytes(
-    config: Config,
-    n_tokens: int,
-    batch: int = 1,
-    dtype: torch.dtype = torch.float32,
-) -> int:
-    """Memory of the keys and values of `n_tokens` tokens in a batch, in bytes.
-
-    2 L h_kv k T B numbers. A model with a window keeps at most that many tokens. The
-    keys of ALiBi, as chapter 4 has them, are two numbers wider.
-    Source: Shazeer 2019, section 2.4.1, for the keys and values that each step reads.
-    """
-    kept = n_tokens if config.window is None else min(n_tokens, config.window)
-    wide = 2 * config.d_head + (2 if config.positions == "alibi" else 0)
-    numbers = config.n_layers * config.n_kv_heads * wide * kept * batch
-    return numbers * dtype.itemsize
-
-# %% ../nbs/09_kv_cache.ipynb #3351c087
+# %% ../nbs/09_kv_cache.ipynb #3e75c993
 def keep_top_k(logits: Float[Tensor, "b v"], k: int) -> Float[Tensor, "b v"]:
     """The k largest logits of each row, and -inf elsewhere.
 
@@ -411,7 +397,7 @@ def keep_top_p(logits: Float[Tensor, "b v"], p: float) -> Float[Tensor, "b v"]:
     dropped = before >= p if p < 1 else torch.zeros_like(before, dtype=torch.bool)
     return logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
 
-
+# %% ../nbs/09_kv_cache.ipynb #cb345b2e
 def penalise(
     logits: Float[Tensor, "b v"],
     tokens: Tokens,
@@ -474,25 +460,7 @@ class Sampler:
         logits = self.logits(logits, tokens, mask)
         return sample(logits, float(self.temperature > 0), generator)
 
-# %% ../nbs/09_kv_cache.ipynb #0a2ec4db
-def left_pad(
-    prompts: Sequence[Sequence[int]], pad: int = 0
-) -> tuple[Tokens, Bool[Tensor, "b t"]]:
-    """Prompts as one batch (B, T), padded on the left, and a mask True at real tokens.
-
-    So the last column holds the last token of each. Raises ValueError where one is
-    empty.
-    """
-    longest = max(map(len, prompts), default=0)
-    if not longest or not min(map(len, prompts)):
-        raise ValueError(
-            f"prompts of lengths {[*map(len, prompts)]}: none may be empty"
-        )
-    rows = [[pad] * (longest - len(p)) + [int(token) for token in p] for p in prompts]
-    lengths = torch.tensor([len(p) for p in prompts])
-    return torch.tensor(rows), torch.arange(longest) >= longest - lengths[:, None]
-
-# %% ../nbs/09_kv_cache.ipynb #57eda4da
+# %% ../nbs/09_kv_cache.ipynb #291de256
 def _plain_logits(
     model: Callable, tokens: Tokens, mask: RealTokens
 ) -> Float[Tensor, "b v"]:
@@ -515,18 +483,12 @@ def _cached_logits(
 
 
 def _steps(
-    model: Callable,
-    logits_after: Callable,
-    draw: Callable,
-    tokens: Tokens,
-    mask: RealTokens,
-    stop: int | None,
-    max_new_tokens: int,
+    model: Callable, choose: Callable, tokens: Tokens, mask: RealTokens, stop, steps
 ) -> Iterator[Int[Tensor, "b 1"]]:
     ended = torch.zeros_like(tokens[:, :1], dtype=torch.bool)
-    for _ in range(max_new_tokens):
+    for _ in range(steps):
         with torch.no_grad(), _evaluation_mode(model):
-            new = draw(logits_after(tokens, mask), tokens, mask)
+            new = choose(tokens, mask)
         if stop is not None:
             new = new.masked_fill(ended, stop)
             ended = new == stop
@@ -536,7 +498,7 @@ def _steps(
         if ended.all():
             return
 
-# %% ../nbs/09_kv_cache.ipynb #f240aba3
+# %% ../nbs/09_kv_cache.ipynb #5b37b6db
 def stream(
     model: Callable,
     tokens: Tokens,
@@ -553,15 +515,14 @@ def stream(
     stop: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Int[Tensor, "b 1"]]:
-    """The tokens that follow each text, one per row, (B, 1), as they are chosen.
+    """The tokens that follow each text, (B, 1), one after the other by a `Sampler`.
 
-    They are chosen by a `Sampler` with these options. Any model that maps tokens to
-    logits can be used; one that `can_cache` reads each token once, the prompt in pieces
-    of `chunk`, with a `cache` for each layer, by default preallocated. `mask` (B, T)
-    is False at padding on the left, see `left_pad`. A row that has met `stop` repeats
-    it; when all have, the stream ends. The model is used in evaluation mode.
-    Raises ValueError for an empty prompt, for options out of range, for a text longer
-    than the model's `max_len`, and for a model that writes no text.
+    A model that `can_cache` reads each token once, the prompt in pieces of `chunk`,
+    with a `cache` for each layer, by default preallocated; others are read from the
+    start each time. `mask` (B, T) is False at padding on the left, see `left_pad`. A
+    row that has met `stop` repeats it; when all have, the stream ends.
+    Raises ValueError for an empty prompt, options out of range, a text longer than the
+    model's `max_len`, and a model that writes no text.
     """
     check_tokens(tokens)
     _check_at_least(1, prompt=tokens.shape[1], chunk=chunk)
@@ -575,12 +536,18 @@ def stream(
     window, logits_after = None, partial(_plain_logits, model)
     if use_cache and (cache is not None or can_cache(model)):
         reader = CachedModel(model, cache or partial(PreallocatedCache, length))
-        window, logits_after = reader.window, partial(_cached_logits, reader, chunk)
+        window, logits_after = (
+            reader.caches[0].window,
+            partial(_cached_logits, reader, chunk),
+        )
     elif cache is not None:
         raise ValueError(f"use_cache={use_cache} leaves no use for cache={cache}")
     _check_room(model, length - 1, window)  # the last token is not read
-    draw = partial(sampler, generator=generator)
-    return _steps(model, logits_after, draw, tokens, mask, stop, max_new_tokens)
+
+    def choose(tokens: Tokens, mask: RealTokens) -> Int[Tensor, "b 1"]:
+        return sampler(logits_after(tokens, mask), tokens, mask, generator)
+
+    return _steps(model, choose, tokens, mask, stop, max_new_tokens)
 
 
 def generate(
@@ -600,3 +567,21 @@ def generate(
     drawn = (temperature, top_k, top_p, use_cache)
     new = stream(model, tokens, max_new_tokens, *drawn, **options)
     return torch.cat([_to_device_of(model, tokens), *new], dim=1)
+
+# %% ../nbs/09_kv_cache.ipynb #0a2ec4db
+def left_pad(
+    prompts: Sequence[Sequence[int]], pad: int = 0
+) -> tuple[Tokens, Bool[Tensor, "b t"]]:
+    """Prompts as one batch (B, T), padded on the left, and a mask True at real tokens.
+
+    So the last column holds the last token of each. Raises ValueError where one is
+    empty.
+    """
+    longest = max(map(len, prompts), default=0)
+    if not longest or not min(map(len, prompts)):
+        raise ValueError(
+            f"prompts of lengths {[*map(len, prompts)]}: none may be empty"
+        )
+    rows = [[pad] * (longest - len(p)) + [int(token) for token in p] for p in prompts]
+    lengths = torch.tensor([len(p) for p in prompts])
+    return torch.tensor(rows), torch.arange(longest) >= longest - lengths[:, None]
