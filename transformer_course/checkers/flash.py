@@ -115,7 +115,7 @@ def without_a_maximum(blocks):
         l = l + scores.exp().sum(dim=1)
     return m, torch.where(m > -math.inf, l * (-m).exp(), 0.0)
 
-# %% ../../nbs/exercises/10_flash.ipynb #c269702c
+# %% ../../nbs/exercises/10_flash.ipynb #895e1a3f
 online_softmax_exercise = Exercise(
     id="flash.online_softmax",
     title="Softmax in one pass",
@@ -164,7 +164,6 @@ Some scores are masked, and whole blocks of a row may be.
         ? What happens to exp(score - m) when m grows by 3?
     O22  Rescaled upside down
         (m - shift).exp() + => (shift - m).exp().nan_to_num(0.0, 0.0) +
-        or (m - shift).exp() + => (shift - m).exp() +
         The new maximum is the larger one, so the old sum has to shrink: exp(old - new).
     O24  Only the last block is summed
         l * (m - shift).exp() + =>
@@ -521,7 +520,7 @@ def filled_up(q, k, v, block):
     more = -len(k) % block
     return tiled_forward(q, F.pad(k, (0, 0, 0, more)), F.pad(v, (0, 0, 0, more)), block)
 
-# %% ../../nbs/exercises/10_flash.ipynb #d218a2b2
+# %% ../../nbs/exercises/10_flash.ipynb #9d6b5d58
 tiled_forward_exercise = Exercise(
     id="flash.tiled_forward",
     title="Attention in tiles",
@@ -622,7 +621,7 @@ The check looks at the size of every tensor that you make.
         k[begin : begin + block], v[begin : begin + block] => k[:block], v[:block]
         You read the same keys again and again.
     O8d  The values of another tile
-        v[begin : begin + block] => v[: len(keys)]
+        v[begin : begin + block] => v[: len(k[begin : begin + block])]
         Each tile of keys has its own values.
     O8e  The tiles overlap
         k[begin : begin + block], v[begin : begin + block] => k[begin : begin + block + 1], v[begin : begin + block + 1]

@@ -1098,13 +1098,15 @@ def quantise(x, dim):
     scale = largest.masked_fill(largest == 0, 1.0) / 127
     return (x / scale).round().to(torch.int8), scale
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #089df13f
+# %% ../../nbs/exercises/09_kv_cache.ipynb #f1548f87
 def stored(about, x, dim):
     "Codes and scales, and the numbers that they stand for."
 
     def look(answer):
         asked = "Two things are asked for: the codes, and the scale."
         codes, scale = several(call(answer, x, dim), 2, asked)
+        if getattr(scale, "dtype", None) == torch.int8:
+            raise Misconduct("First the codes are returned, then the scale.")
         if getattr(codes, "dtype", None) != torch.int8:
             got = getattr(codes, "dtype", type(codes).__name__)
             raise Misconduct(f"The codes are of type {got}, not torch.int8.")
@@ -1154,7 +1156,7 @@ def others(x, dim):
     "All axes but that one."
     return [n for n in range(x.dim()) if n != dim % x.dim()]
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #5f544c11
+# %% ../../nbs/exercises/09_kv_cache.ipynb #e19522c3
 quantise_exercise = Exercise(
     id="kv_cache.quantise",
     title="Eight bits a number",
@@ -1245,6 +1247,9 @@ A number comes back as its code times the scale. The error is at most half a sca
     K17o  Not stored as int8
         .round().to(torch.int8) => .round()
         The codes are whole numbers, but each still takes four bytes.
+    K17t  Returned in another order
+        return (x / scale).round().to(torch.int8), scale => return scale, (x / scale).round().to(torch.int8)
+        First the codes, then the scale.
     K17p  Stored without a sign
         .to(torch.int8) => .to(torch.int32).to(torch.uint8)
         uint8 holds no negative numbers.
