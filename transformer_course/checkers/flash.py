@@ -1094,7 +1094,7 @@ def into_buffers(q, k, v, out, lse, d_out, block):
         grads[2][tile] = p.mT @ d_out
     return grads
 
-# %% ../../nbs/exercises/10_flash.ipynb #fed19331
+# %% ../../nbs/exercises/10_flash.ipynb #de62892a
 backward_exercise = Exercise(
     id="flash.backward",
     title="Backward, by computing the weights again",
@@ -1104,16 +1104,16 @@ backward_exercise = Exercise(
     minutes=30,
     task=r"""
 Forward has thrown the weights away and kept the output and one number a query. That is enough to compute the weights of any tile again, and the three gradients with them.
-With weights P = softmax(S) and output O = P V, the gradients are dV = Pᵀ dO, dP = dO Vᵀ, and dS = P ∘ (dP - D), where D is the mean of a row of dP under its weights. Chapter 10 shows that D is the sum of dO ∘ O over the components.
+With weights P = softmax(S) and output O = P V, the gradients are ∂V = Pᵀ ∂O, ∂P = ∂O Vᵀ, and ∂S = P ∘ (∂P - D), where D is the mean of a row of ∂P under its weights. Chapter 10 shows that D is the sum of ∂O ∘ O over the components.
 S is q kᵀ / √d. The check looks at the size of every tensor that you make.
 """,
     hints=[
         "How do you get the weight of query t for key s from their score and the query's "
         "log-sum-exp?",
         "D comes from the whole row of keys, and yet from no tile: it is the sum of "
-        "dO ∘ O. A key's gradients come from its own tile; a query's from all tiles.",
-        "For each tile: weights = exp(scores - lse), dv = weightsᵀ dO, d_scores = weights "
-        "∘ (dO valuesᵀ - D). To dq add d_scores keys / √d. dk is d_scoresᵀ q / √d.",
+        "∂O ∘ O. A key's gradients come from its own tile; a query's from all tiles.",
+        "For each tile: weights = exp(scores - lse), dv = weightsᵀ ∂O, d_scores = weights "
+        "∘ (∂O valuesᵀ - D). To dq add d_scores keys / √d. dk is d_scoresᵀ q / √d.",
     ],
     reference=backward,
     blocked=[chapter.tiled_backward, chapter.tiled_attention],
@@ -1179,19 +1179,19 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
         D is the mean over all keys of the row, not over those of a tile.
     O16m  D is added
         values.T - mean => values.T + mean
-        dS is P ∘ (dP - D).
+        ∂S is P ∘ (∂P - D).
     O16n  D over the queries
         (d_out * out).sum(dim=1, keepdim=True) => (d_out * out).sum(dim=0, keepdim=True).mean()
         or (d_out * out).sum(dim=1, keepdim=True) => (d_out * out).sum()
         Each query has its own D: the sum over the components of its output.
     O16o  D is a mean of components
         (d_out * out).sum(dim=1, => (d_out * out).mean(dim=1,
-        D is the *sum* of dO ∘ O over the components.
+        D is the *sum* of ∂O ∘ O over the components.
     O16p  D without the output
         (d_out * out).sum => d_out.sum
         or (d_out * out).sum => (d_out * d_out).sum
         or (d_out * out).sum => (out * out).sum
-        D is the sum of dO ∘ O.
+        D is the sum of ∂O ∘ O.
     O16q  dk from the keys
         d_scores.T @ q * scale => d_scores.T @ d_scores @ keys * scale
         or d_scores.T @ q * scale => d_scores.sum(0)[:, None] * keys * scale
@@ -1201,10 +1201,10 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
         A value gets each query's gradient times the weight with which it was read.
     O16s  dv from the gradient of the scores
         weights.T @ d_out => d_scores.T @ d_out
-        The values are mixed by the weights: dv is Pᵀ dO.
+        The values are mixed by the weights: dv is Pᵀ ∂O.
     O16t  dv of the output
         weights.T @ d_out => weights.T @ out
-        dv is Pᵀ dO, with the gradient of the output.
+        dv is Pᵀ ∂O, with the gradient of the output.
     O16u  The sign is wrong
         := lambda *given: tuple(-one for one in right(*given))
         These are the gradients themselves, not the steps of descent.
