@@ -76,7 +76,8 @@ def pack(model: GPT, characters: list[str]) -> dict:
 
 def write(packed: dict) -> str:
     "Write the file in one go; its digest."
-    text = f"(globalThis.courseData ??= {{}}).page_model = {json.dumps(packed, separators=(',', ':'))};\n"
+    text = json.dumps(packed, separators=(",", ":")).replace("<", "\\u003c")
+    text = f"(globalThis.courseData ??= {{}}).page_model = {text};\n"
     new = FILE.with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, FILE)

@@ -390,7 +390,7 @@ def attention_map(
     words = f"Attention weights of {len(first['rows'])} tokens."
     shown = []
     for one in sentences:
-        named = f" “{one['name']}”." if len(sentences) > 1 else ""
+        named = f" {name} “{one['name']}”." if len(sentences) > 1 else ""
         read = one["columns"] or one["rows"]
         words += named + _said(one["weights"], one["rows"], read, short=many)
         packed = [_thousandths(head) for head in one["weights"].values()]
@@ -1195,7 +1195,7 @@ def stream_sizes(
     chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
     return InteractiveFigure("stream_sizes", data, chosen, caption, words)
 
-# %% ../nbs/tools/interactive.ipynb #5500700a
+# %% ../nbs/tools/interactive.ipynb #f4da4165
 def page_weights() -> dict[str, np.ndarray]:
     """The parameters of the model that runs in a page, in float32.
 
@@ -1237,5 +1237,5 @@ def page_transformer(
     keys = "parameters", "bytes", "digest", "loss of the page", "sample"
     data = {"model": {key: made[key] for key in keys}, "learn": learn}
     chosen = {"text": text, "temperature": 0.5, "top_k": 0, "top_p": 1, "cached": True}
-    chosen |= {"shown": 0, "layer": 0, "head": 0, "row": None, "column": None}
+    chosen |= {"shown": 0, "head": 0, "row": None, "column": None}
     return InteractiveFigure("page_transformer", data, chosen, caption, words)

@@ -27,12 +27,12 @@ export function shapes({ d_model: d, n_layers, d_ff: f, max_len }, vocabulary) {
 /** Vectors of zeros like the parameters: gradients before the first sequence. */
 export const zeros = (parameters) => Object.fromEntries(Object.entries(parameters).map(([name, one]) => [name, new Float32Array(one.length)]));
 
-/** A model that has learnt nothing, with GPT-2's first parameters (chapter 7's `initialize`). */
+/** A model that has learnt nothing: chapter 7's `initialize`, with more than GPT-2's spread of 0.02, which is for 768 numbers a token. */
 export function newModel(config, characters, random) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-  const shrunk = 0.02 / Math.sqrt(2 * config.n_layers), parameters = {};
+  const usual = 0.02 * Math.sqrt(768 / config.d_model), shrunk = usual / Math.sqrt(2 * config.n_layers), parameters = {};
   for (const [name, [rows, columns]] of Object.entries(shapes(config, characters.length))) {
-    const spread = /\.(output|down)\.weight$/.test(name) ? shrunk : 0.02;
+    const spread = /\.(output|down)\.weight$/.test(name) ? shrunk : usual;
     parameters[name] = new Float32Array(rows * (columns ?? 1)).map(() => (columns ? normal() * spread : +/norm\.weight$/.test(name)));
   }
   return { config, characters, parameters };

@@ -127,19 +127,15 @@ export function operationsAt({ config: { d_model, n_layers, d_ff }, characters }
 /** Where the window of a text begins: when it is full, it goes on with its second half. */
 export const windowStart = (length, max_len) => Math.max(0, Math.ceil((length - max_len) / (max_len / 2))) * (max_len / 2);
 
-/** The places of logits, largest first, and their probabilities at a temperature, of those that top-k and top-p keep. */
+/** The places of logits, largest first, and their probabilities at a temperature, of those that top-k, then top-p keep. */
 export function shares(logits, { temperature = 1, topK = 0, topP = 1 }) {
   const places = [...logits.keys()].sort((a, b) => logits[b] - logits[a] || a - b);
   const raw = places.map((place, n) => (temperature ? Math.exp((logits[place] - logits[places[0]]) / temperature) : +(n === 0)));
-  const all = raw.reduce((a, b) => a + b, 0);
-  let before = 0;                                     // how much of the probability the likelier tokens have
-  const kept = raw.map((one, n) => {
-    const keep = (!topK || n < topK) && (n === 0 || before < topP);
-    before += one / all;
-    return keep ? one : 0;
-  });
+  const likely = topK ? raw.slice(0, topK) : raw, all = likely.reduce((a, b) => a + b, 0);
+  let before = 0;                                     // the probability of the tokens in front
+  const kept = likely.filter((one) => { const keep = before < topP || !before; before += one / all; return keep; });
   const whole = kept.reduce((a, b) => a + b, 0);
-  return { places, shares: kept.map((one) => one / whole) };
+  return { places, shares: raw.map((one, n) => (n < kept.length ? one / whole : 0)) };
 }
 
 /** The token on which a random number from 0 to 1 falls, when the shares lie one after the other. */
