@@ -169,6 +169,7 @@ STATES = {
     "stream_sizes": [{"depth": 1, "scale": 0}, {"depth": 20, "on": [True, False]}, {"on": [False, False]}],
     "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
+    "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
 }
 
 

@@ -168,10 +168,11 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
     const most = slider("Top-k", { max: 40, says: (k) => (k ? String(k) : "all"), oninput: (k) => put("top_k", k) });
     const mass = slider("Top-p", { min: 0.05, max: 1, step: 0.05, says: (p) => (p < 1 ? fixed(p, 2) : "all"), oninput: (p) => put("top_p", p) });
     const caching = toggle("Cache of keys and values", (is) => put("cached", is)), cost = readout(), speed = e("p.live-news"), says = readout(), strange = readout();
-    const lines = Array.from({ length: LISTED }, () => ({ name: e("span.live-bar-name"), bar: bar(), number: e("span.live-number") }));
+    const lines = Array.from({ length: LISTED }, () => ({ name: e("span.live-bar-name"), bar: bar(), number: e("span.live-number"), whole: e("li") }));
+    lines.forEach((line) => line.whole.append(line.name, line.bar.node, line.number));
     const table = numbers("All probabilities as a table", () => { const { places, parts } = odds(); return { head: ["character", "probability"], rows: places.map((place, n) => [name(place), fixed(parts[n], 4)]) }; });
     const node = e("div.live-desk", {}, area, strange.node, e("div.live-player", {}, go, one, clear), e("div.live-halves", {},
-      e("div.live-panel", {}, e("span.live-panel-name", {}, "The next character"), e("ol.live-bars", {}, ...lines.map((line) => e("li", {}, line.name, line.bar.node, line.number))), says.node),
+      e("div.live-panel", {}, e("span.live-panel-name", {}, "The next character"), e("ol.live-bars", {}, ...lines.map(({ whole }) => whole)), says.node),
       e("div.live-side", {}, heat.node, most.node, mass.node, e("div.live-controls", {}, caching.node), cost.node, speed)), table.node);
     const name = (place) => visible(now().model.characters[place]);
     const odds = () => { const { places, shares: parts } = shares(now().seen().at(-1)?.logits ?? new Float32Array(now().model.characters.length), settings()); return { places, parts }; };
@@ -216,6 +217,8 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
       mass.set(topP);
       caching.set(get("cached") !== false);
       lines.forEach((line, n) => {
+        line.whole.hidden = n >= places.length;
+        if (line.whole.hidden) return;
         line.name.textContent = name(places[n]);
         line.bar.set(parts[n]);
         line.number.textContent = fixed(parts[n], 3);
@@ -236,7 +239,7 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
     const inside = (h) => shape.weights(h).map((row) => row.slice(shape.columns ? 1 : 0));          // without “…”, which would outshine the rest
     const head = () => index("head", heads()), heads = () => now().model.config.n_layers * now().model.config.n_heads;
     const row = () => (get("row") == null ? shape.rows.length - 1 : index("row", shape.rows.length));
-    let shape, map, pick, thumbs, laid;               // of the text that is shown
+    let shape, matrix, map, pick, thumbs, laid;       // of the text that is shown
 
     function open() {
       const names = Array.from({ length: heads() }, (_, n) => `${Math.floor(n / now().model.config.n_heads) + 1}.${n % now().model.config.n_heads + 1}`);
@@ -248,16 +251,18 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
       laid = null;
     }
     function paint() {
-      shape = lastMap(now().model, now().window(), now().seen());
-      node.hidden = !shape.rows.length;
+      const next = lastMap(now().model, now().window(), now().seen());
+      node.hidden = !next.rows.length;
       if (node.hidden) return;
-      thumbs.forEach((thumb, h) => { const matrix = inside(h); thumb.set(matrix, largest(matrix.flat())); });
+      shape = next;
+      thumbs.forEach((thumb, h) => { const own = inside(h); thumb.set(own, largest(own.flat())); });
       choose();
     }
     /** The map of the chosen head: laid out again for other characters, painted again for other weights. */
     function choose() {
       const top = Math.min(1000, 100 * Math.ceil(largest(inside(head()).flat()) / 100)), label = JSON.stringify([shape.rows, shape.columns, top]);
-      if (label !== laid) map = lay(place, shape, top, { get, put, row, weights: () => shape.weights(head()) });
+      matrix = shape.weights(head());
+      if (label !== laid) map = lay(place, shape, top, { get, put, row, weights: () => matrix });
       laid = label;
       most.textContent = weight(top);
       pick.set(head());
