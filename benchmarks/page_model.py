@@ -22,10 +22,19 @@ from builder.records import record
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
 from transformer_course.interactive import page_weights
-from transformer_course.prediction import CharTokenizer, evaluate, generate, load_corpus, next_token_loss, random_batches, sequential_batches, train_validation_split
+from transformer_course.prediction import (
+    CharTokenizer,
+    evaluate,
+    generate,
+    load_corpus,
+    next_token_loss,
+    random_batches,
+    sequential_batches,
+    train_validation_split,
+)
 
 FILE = ROOT / PACKAGE / "js" / "page_model.js"
-STEPS, WARM_UP, LEARNING_RATE = 5000, 100, 3e-3
+STEPS, WARM_UP, LEARNING_RATE = 5000, 100, 5e-3
 SIZES = {"batch_size": 8, "max_len": 128}
 PROMPT = "The value of "
 LEARNT = 6000  # characters of the text that a small model learns from in the page
