@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
+from test_site import PHONE
 from torch.nn.functional import softmax
 
 from builder import PACKAGE, ROOT, figure_scripts
@@ -293,22 +295,33 @@ def folder(tmp_path_factory):
     figure_scripts.write_scripts(folder)
     one = interactive.page_transformer(caption="A model.", text="The cat ", learn="the cat sat on the mat. " * 40)
     scripts = '<script defer src="page_transformer.js"></script><script defer src="host.js"></script>'
-    (folder / "x.html").write_text(f"<!doctype html><meta charset=utf-8><link rel=stylesheet href=figures.css><body>{one.to_html(alone=False)}{scripts}", encoding="utf-8")
+    (folder / "x.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>A page</title><link rel=stylesheet href=figures.css><body>{one.to_html(alone=False)}{scripts}", encoding="utf-8")
     return folder
 
 
 @pytest.fixture
-def page(browser, folder):
-    "That page, opened; nothing may go wrong on it."
-    context = browser.new_context(viewport={"width": 1000, "height": 1200}, offline=True)
-    page, wrong = context.new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-    page.goto((folder / "x.html").as_uri())
-    expect(page.locator("[data-ready]")).to_have_count(1)
-    yield page
-    context.close()
+def opened(browser, folder):
+    "A function that opens that page; nothing may go wrong on it."
+    contexts, wrong = [], []
+
+    def open_page(**options):
+        contexts.append(browser.new_context(**({"viewport": {"width": 1000, "height": 1200}, "offline": True} | options)))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.goto((folder / "x.html").as_uri())
+        expect(page.locator("[data-ready]")).to_have_count(1)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def page(opened):
+    return opened()
 
 
 def state(page, key: str):
@@ -435,6 +448,86 @@ def test_a_text_of_ones_own_is_learnt_and_a_short_one_is_not(page):
     area.fill("0 1 2 3 " * 40)
     expect(page.locator(".live-school .live-says")).to_contain_text("320 characters, 5 of them different")
     assert page.get_by_role("button", name="Train", exact=True).is_enabled()
+
+
+def states(page):
+    "The figure in each of its states, one after the other."
+    yield "before anything is loaded"
+    page.get_by_role("radio", name="small, learns here").check(force=True)
+    yield "a small model that has learnt nothing"
+    press(page, "Train")
+    page.wait_for_timeout(1200)
+    press(page, "Pause")
+    page.evaluate("document.querySelectorAll('.live-table').forEach((node) => { node.open = true; })")
+    yield "a small model that has learnt something, with its tables"
+    page.get_by_role("radio", name="trained by the course").check(force=True)
+    load(page)
+    put(page, "text", FACTS["text"][:60])
+    yield "the large model"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_in_any_state(opened, options, scheme):
+    page = opened(**options, color_scheme=scheme)
+    page.add_style_tag(content=f"body {{ background: {'#14181e' if scheme == 'dark' else '#fff'}; color: {'#e6edf3' if scheme == 'dark' else '#1f2328'}; }}")
+    for name in states(page):
+        page.wait_for_timeout(300)                         # colours glide
+        found = Axe().run(page, context="figure.live", options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+        assert [(one["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for one in found for node in one["nodes"]] == [], name
+
+
+def test_every_state_fits_a_phone_and_a_finger(opened):
+    page = opened(**PHONE)
+    for name in states(page):
+        edge = page.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
+        wide = page.evaluate("""(edge) => [...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && !node.closest(".live-scroll, svg") && node.getBoundingClientRect().right > edge).map((node) => node.outerHTML.slice(0, 90))""", edge)
+        assert wide == [] and page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        for target in page.locator(".live-button, .live-chip, input[type=range], summary").filter(visible=True).all():
+            box = target.bounding_box()
+            assert box["height"] >= 44 and box["width"] >= 44, (name, target.evaluate("(node) => node.outerHTML.slice(0, 80)"))
+        small = page.evaluate("""[...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && parseFloat(getComputedStyle(node).fontSize) < 9).map((node) => node.outerHTML.slice(0, 90))""")
+        assert small == [], name
+
+
+def test_everything_can_be_done_with_the_keyboard(page):
+    page.get_by_role("radio", name="trained by the course").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".live-grid")).to_be_visible(timeout=20_000)
+    area = page.get_by_role("textbox", name="Text", exact=True)
+    area.focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("sat")
+    assert state(page, "text") == "The cat sat"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")                           # one character
+    assert len(state(page, "text")) == 12
+    page.get_by_role("slider", name="Temperature").focus()
+    page.keyboard.press("ArrowRight")
+    assert state(page, "temperature") == pytest.approx(0.6)
+    page.get_by_role("switch").focus()
+    page.keyboard.press("Space")
+    assert state(page, "cached") is False
+    page.get_by_role("radiogroup", name="Layer and head").locator("input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert state(page, "head") == 1
+    page.locator(".live-cell[tabindex='0']").focus()
+    row = page.evaluate("document.querySelectorAll('.live-row').length") - 2
+    page.keyboard.press("ArrowUp")
+    assert state(page, "row") == row - 1
+
+
+def test_writing_stops_when_it_is_out_of_sight(page):
+    load(page)
+    page.evaluate("document.body.append(Object.assign(document.createElement('div'), {style: 'height: 4000px'}))")
+    press(page, "Write")
+    page.evaluate("scrollTo(0, 5000)")
+    page.wait_for_timeout(300)
+    length = len(state(page, "text"))
+    page.wait_for_timeout(300)
+    assert len(state(page, "text")) == length < 308
 
 
 def test_a_missing_file_is_said_and_can_be_tried_again(browser, folder, tmp_path):
