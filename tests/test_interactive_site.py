@@ -973,6 +973,14 @@ def test_outputs_of_one_notebook_do_not_share_what_was_chosen(alone):
     assert (state(first, "row"), state(second, "row")) == (3, 0) and first.locator(".live-body").count() == 1 and page.errors == []
 
 
+def test_what_a_reader_switches_between_has_its_own_name(alone):
+    shown = interactive.attention_map({"1": (WEIGHTS, TOKENS), "2": (WEIGHTS.T, TOKENS)}, name="Layer", caption="c")
+    assert "Layer “1”. the: the 0.70" in shown.words
+    page = alone(shown.to_html(alone=True))
+    expect(page.get_by_role("radiogroup", name="Layer").locator("input")).to_have_count(2)
+    assert page.get_by_role("radiogroup", name="Sentence").count() == 0 and page.errors == []
+
+
 @pytest.mark.parametrize(("host", "dark"), [
     ("<html data-theme=dark>", True), ("<html data-theme=light>", False), ("<html theme=dark>", True), ('<html><body data-jp-theme-light="false">', True),
     ('<html><body data-jp-theme-light="true">', False), ('<html><body class="vscode-dark">', True), ('<html><body class="vscode-light">', False), ("<html>", None),
