@@ -221,7 +221,7 @@ def test_no_state_is_wider_than_a_phone_or_has_letters_below_9_pixels(appendix, 
         assert wide == [] and page.evaluate("document.documentElement.scrollWidth") <= 390
         letters = found.evaluate("""(root) => [...root.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
             .map((node) => [parseFloat(getComputedStyle(node).fontSize) * (node.ownerSVGElement ? node.ownerSVGElement.getScreenCTM().a : 1), node.outerHTML.slice(0, 90)])""")
-        assert len(letters) > 5 and min(letters)[0] >= 9, min(letters)
+        assert len(letters) > 10 and min(letters)[0] >= 9, min(letters)
 
 
 def test_figures_follow_the_readers_theme_at_once(appendix):

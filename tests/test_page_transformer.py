@@ -336,9 +336,14 @@ def press(page, name: str):
     page.get_by_role("button", name=name, exact=True).filter(visible=True).click()
 
 
+def cells(page):
+    "The cells of the map that is shown."
+    return page.locator(".live-cell").filter(visible=True)
+
+
 def load(page):
     page.get_by_role("button", name="Load the model").click()
-    expect(page.locator(".live-grid")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("textbox", name="Text", exact=True)).to_be_visible(timeout=20_000)
 
 
 def test_the_parameters_come_only_when_they_are_asked_for(page):
@@ -346,6 +351,8 @@ def test_the_parameters_come_only_when_they_are_asked_for(page):
     assert page.evaluate(held) is False and page.locator(".live-wrote").first.inner_text().startswith(FACTS["prompt"].strip())
     expect(page.get_by_role("button", name="Load the model")).to_have_text(f"Load the model, {round(FACTS['bytes'] / 1000)} kilobytes")
     assert not page.get_by_role("textbox", name="Text", exact=True).is_visible()
+    cells(page).nth(len(FACTS["prompt"])).click()          # a map of one head is there from the start
+    assert (state(page, "row"), state(page, "column")) == (1, 0)
     load(page)
     assert page.evaluate(held) is True and page.get_by_role("textbox", name="Text", exact=True).input_value() == "The cat "
     assert not page.get_by_role("button", name="Load the model").is_visible()
@@ -355,12 +362,12 @@ def test_a_reader_types_and_sees_probabilities_and_attention(page):
     load(page)
     area = page.get_by_role("textbox", name="Text", exact=True)
     area.fill("if x é")
-    expect(page.locator(".live-desk").first).to_contain_text("has never read “é”")
-    expect(page.locator(".live-desk").first).to_contain_text("5 tokens of at most 128")
-    assert state(page, "text") == "if x é" and page.locator(".live-cell").count() == 25
+    expect(page.locator(".live-desk").nth(1)).to_contain_text("has never read “é”")
+    expect(page.locator(".live-desk").nth(1)).to_contain_text("5 tokens of at most 128")
+    assert state(page, "text") == "if x é" and cells(page).count() == 25
     page.get_by_role("radiogroup", name="Layer and head").locator("input").nth(6).check(force=True)
     assert state(page, "head") == 6
-    page.locator(".live-cell").nth(11).click()
+    cells(page).nth(11).click()
     assert (state(page, "row"), state(page, "column")) == (2, 1)
     expect(page.locator(".live-side .live-says").last).to_contain_text("reads “f” with weight")
     numbers = [float(one) for one in page.locator(".live-halves .live-number").all_inner_texts()]
@@ -372,7 +379,7 @@ def test_a_reader_types_and_sees_probabilities_and_attention(page):
     expect(page.locator(".live-halves")).to_contain_text("3 of")
     area.fill("")
     expect(page.locator(".live-halves")).to_contain_text("write a character")
-    assert not page.locator(".live-grid").is_visible() and page.get_by_role("button", name="Write").is_disabled()
+    assert cells(page).count() == 0 and page.get_by_role("button", name="Write").is_disabled()
 
 
 def test_it_writes_at_least_20_characters_per_second_with_the_cache(page):
@@ -419,7 +426,7 @@ def test_a_model_is_trained_from_nothing_while_the_page_answers(page):
     assert page.evaluate("Boolean(globalThis.courseData)") is False
     told = page.locator(".live-school .live-says")
     expect(told).to_contain_text("A uniform guess has a loss of 2.40")
-    map_before = [cell.get_attribute("aria-label") for cell in page.locator(".live-cell").all()]
+    map_before = [cell.get_attribute("aria-label") for cell in cells(page).all()]
     page.evaluate("""() => { window.gaps = []; let last = performance.now();
         const look = () => { gaps.push(performance.now() - last); last = performance.now(); setTimeout(look, 1); }; look(); }""")
     press(page, "Train")
@@ -429,7 +436,7 @@ def test_a_model_is_trained_from_nothing_while_the_page_answers(page):
     gaps = page.evaluate("gaps.sort((a, b) => a - b)")
     loss = float(told.locator("strong").inner_text())
     assert loss < 2.2 and gaps[len(gaps) // 2] < 100, (loss, gaps[-5:])
-    assert [cell.get_attribute("aria-label") for cell in page.locator(".live-cell").all()] != map_before
+    assert [cell.get_attribute("aria-label") for cell in cells(page).all()] != map_before
     points = page.locator(".live-school polyline").get_attribute("points").split()
     assert len(points) > 40 and len(page.locator(".live-school .live-wrote").inner_text()) > 20
     press(page, "Write")
@@ -444,7 +451,7 @@ def test_a_text_of_ones_own_is_learnt_and_a_short_one_is_not(page):
     area = page.get_by_role("textbox", name="Text to learn from")
     area.fill("short")
     expect(page.locator(".live-school .live-says")).to_have_text("At least 200 characters, please.")
-    assert page.get_by_role("button", name="Train", exact=True).is_disabled() and not page.locator(".live-grid").is_visible()
+    assert page.get_by_role("button", name="Train", exact=True).is_disabled() and cells(page).count() == 0
     area.fill("0 1 2 3 " * 40)
     expect(page.locator(".live-school .live-says")).to_contain_text("320 characters, 5 of them different")
     assert page.get_by_role("button", name="Train", exact=True).is_enabled()
@@ -494,8 +501,8 @@ def test_everything_can_be_done_with_the_keyboard(page):
     page.get_by_role("radio", name="trained by the course").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator(".live-grid")).to_be_visible(timeout=20_000)
     area = page.get_by_role("textbox", name="Text", exact=True)
+    expect(area).to_be_visible(timeout=20_000)
     area.focus()
     page.keyboard.press("Control+End")
     page.keyboard.type("sat")
@@ -513,8 +520,8 @@ def test_everything_can_be_done_with_the_keyboard(page):
     page.get_by_role("radiogroup", name="Layer and head").locator("input").first.focus()
     page.keyboard.press("ArrowRight")
     assert state(page, "head") == 1
-    page.locator(".live-cell[tabindex='0']").focus()
-    row = page.evaluate("document.querySelectorAll('.live-row').length") - 2
+    cells(page).and_(page.locator("[tabindex='0']")).focus()
+    row = page.locator(".live-row").filter(visible=True).count() - 2
     page.keyboard.press("ArrowUp")
     assert state(page, "row") == row - 1
 

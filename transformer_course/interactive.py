@@ -1195,7 +1195,7 @@ def stream_sizes(
     chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
     return InteractiveFigure("stream_sizes", data, chosen, caption, words)
 
-# %% ../nbs/tools/interactive.ipynb #f4da4165
+# %% ../nbs/tools/interactive.ipynb #87b5a61f
 def page_weights() -> dict[str, np.ndarray]:
     """The parameters of the model that runs in a page, in float32.
 
@@ -1234,7 +1234,7 @@ def page_transformer(
         f"{made['tokens']:,} characters; its loss is {made['loss of the page']:.2f} "
         f"nats per character. It continues “{made['prompt']}” so: “{made['sample']}”"
     )
-    keys = "parameters", "bytes", "digest", "loss of the page", "sample"
+    keys = "parameters", "bytes", "digest", "prompt", "sample", "preview"
     data = {"model": {key: made[key] for key in keys}, "learn": learn}
     chosen = {"text": text, "temperature": 0.5, "top_k": 0, "top_p": 1, "cached": True}
     chosen |= {"shown": 0, "head": 0, "row": None, "column": None}

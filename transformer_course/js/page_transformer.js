@@ -68,11 +68,13 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
 
   const pickModel = choice("Model", ["trained by the course", "small, learns here"], (n) => { stop(); put("shown", n); });
   const loader = button(`Load the model, ${count(Math.round(facts.bytes / 1000))} kilobytes`, load), loading = readout();
-  const gate = e("div.live-box", {}, e("p", {}, `A GPT of ${count(facts.parameters)} parameters that predicts the next character. It runs in this page. After the first words of this text it wrote the rest:`),
-    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, loader, loading.node));
+  const preview = e("div.live-place"), gate = e("div.live-desk", {}, e("p", {}, `A GPT of ${count(facts.parameters)} parameters that predicts the next character, and runs in this page. After “${visible(facts.prompt)}” it wrote:`),
+    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, loader, loading.node), e("span.live-panel-name", {}, `What one of its heads reads in “${visible(facts.prompt)}”`), preview);
   loader.classList.add("live-first");
   const school = teach();
   const desk = write(), map = look();
+  const letters = [...facts.prompt], early = lay(preview, { rows: letters, columns: null }, 1000,
+    { get, put, row: () => (get("row") == null ? letters.length - 1 : index("row", letters.length)), weights: () => facts.preview.weights });
   body.append(pickModel.node, gate, school.node, desk.node, map.node);
   const seen = new IntersectionObserver(([entry]) => { if (!entry.isIntersecting) stop(); });
   seen.observe(body);
@@ -284,6 +286,7 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
     gate.hidden = shown() === 1 || Boolean(readers[0]);
     school.node.hidden = shown() === 0;
     desk.node.hidden = map.node.hidden = !now();
+    if (!gate.hidden) early.paint();
     if (shown() === 1 && !now()) school.paint();
     if (now()) { desk.open(); map.open(); follow(); }
     buttons();
@@ -292,7 +295,7 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
   on("temperature top_k top_p", () => now() && desk.paint());
   on("cached", () => { stop(); now()?.forget(); desk.open(); follow(); });
   on("head", () => now() && map.choose());
-  on("row column", () => now() && map.settle());
+  on("row column", () => (now() ? map : early).settle());
   on("shown", open);
   school.begin();
 }
