@@ -545,7 +545,7 @@ def test_a_missing_file_is_said_and_can_be_tried_again(browser, folder, tmp_path
     page = context.new_page()
     page.goto((tmp_path / "x.html").as_uri())
     page.get_by_role("button", name="Load the model").click()
-    expect(page.locator(".live-box")).to_contain_text("can't be read")
+    expect(page.locator(".live-desk").first).to_contain_text("can't be read")
     (tmp_path / "page_model.js").write_text((folder / "page_model.js").read_text())
     load(page)
     context.close()

@@ -198,10 +198,11 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
       [spent, written, began] = [0, 0, performance.now()];
       run("write", () => {
         const until = performance.now() + 12;
+        const done = (text) => written >= AT_ONCE || text.length >= LONGEST;
         let longer = text();
-        do longer = grown(longer); while (performance.now() < until && written < PACE * (performance.now() - began));
+        do longer = grown(longer); while (!done(longer) && performance.now() < until && written < PACE * (performance.now() - began));
         put("text", longer);
-        return written >= AT_ONCE || longer.length >= LONGEST;
+        return done(longer);
       });
     }
     function follow() {
