@@ -128,7 +128,7 @@ if __name__ == "__main__":
     parameters = {name: torch.from_numpy(values) for name, values in page_weights().items()}
     model.load_state_dict({**parameters, "lm_head.weight": parameters["token_embedding.weight"]})
     prompt = torch.tensor([chars.encode(PROMPT)])
-    sample = generate(model, prompt, 115, temperature=0.5, generator=torch.Generator().manual_seed(0))
+    sample = generate(model, prompt, config.max_len - prompt.shape[1], temperature=0.5, generator=torch.Generator().manual_seed(0))
     result = {
         "parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "tokens": steps * SIZES["batch_size"] * SIZES["max_len"],
         "training loss": sum(history[-100:]) / 100, "loss": before, "loss of the page": evaluate(model, validation),
