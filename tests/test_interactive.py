@@ -42,6 +42,7 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.position_map(8, length=6, longest=40, at=(3, 2), caption="Positions."),
             interactive.model_map(SMALL, lengths=(6, 4), caption="A model."),
             interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes."),
+            interactive.page_transformer(caption="A model.", text="The cat", learn="the cat sat on the mat. " * 20),
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
             interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles.")]
 
@@ -157,6 +158,7 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.tile_walk(8, 0, caption="c"), ["width", "0"]),
     (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
+    (lambda: interactive.page_transformer(learn="a" * 199, caption="c"), ["199 characters", "200"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -367,7 +369,7 @@ def test_a_widget_holds_the_state_and_takes_new_data():
 
 def test_pages_get_the_scripts_of_their_figures_and_no_others(tmp_path):
     figure_scripts.write_scripts(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"figures.css", "host.js", *(f"{name}.js" for name in interactive.FIGURES)}
+    assert {path.name for path in tmp_path.iterdir()} == {"figures.css", "host.js", "page_model.js", *(f"{name}.js" for name in interactive.FIGURES)}
     body = "".join(figure.to_html(alone=False) for figure in one_of_each()[:2] * 2)
     assert figure_scripts.shown(body) == ["attention_map", "attention_steps"]
     assert figure_scripts.shown("a page about <code>data-figure</code>") == []
@@ -383,7 +385,7 @@ def js(browser):
     page = context.new_page()
 
     def run(name, expression, **given):
-        source = interactive.module(name) if name in interactive.FIGURES else (ROOT / "transformer_course/js" / f"{name}.js").read_text()
+        source = interactive.module(name) if name in interactive.FIGURES else interactive._whole(f"{name}.js")
         return page.evaluate("""async ([source, expression, given]) => {
             const m = await import(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
             try { return new Function("m", "given", `return (${expression})`)(m, given); } catch (error) { return `${error.name}: ${error.message}`; }
@@ -424,7 +426,7 @@ def test_host_keeps_the_models_contract(js):
 
 def test_attention_map_finds_the_strongest(js):
     row = [100, 300, 300, 0, 299]
-    assert js("attention_map", "m.strongest(given.row, 3)", row=row) == [1, 2, 4] and js("attention_map", "m.weight(385)") == "0.385"
+    assert js("attention_grid", "m.strongest(given.row, 3)", row=row) == [1, 2, 4] and js("attention_grid", "m.weight(385)") == "0.385"
 
 
 @pytest.mark.parametrize(("row", "to", "there"), [(1, "abc", 1), (1, "xab", 2), (1, "xyz", 1), (2, "x", 0), (0, "bbba", 3), (1, "bxx", 0), (2, "xyczc", 2)])

@@ -102,6 +102,11 @@ def test_a_page_without_figures_loads_none_of_their_code(visit):
     assert names == {"host", "figures", *interactive.FIGURES}
 
 
+def most(name: str) -> int:
+    "What a figure may weigh; the transformer brings a forward pass, a backward pass and a text to learn from."
+    return 30_000 if name == "page_transformer" else 20_000
+
+
 def packed(text: str) -> int:
     return len(gzip.compress(text.encode()))
 
@@ -114,19 +119,19 @@ def test_a_figure_adds_less_than_20_kilobytes(built, path):
     assert len(found) >= len(HELD[path]) > 0
     for one in found:
         weight = shared + packed((built / f"_static/figures/{one[1]}.js").read_text()) + packed(one[0])
-        assert weight < (32_000 if path == "nbs/07b_pretrained.html" else 20_000), f"{one[1]}: {weight:,} bytes"
+        assert weight < (32_000 if path == "nbs/07b_pretrained.html" else most(one[1])), f"{one[1]}: {weight:,} bytes"
 
 
 @pytest.mark.parametrize("one", one_of_each(), ids=lambda one: one.name)
 def test_a_module_with_host_and_style_leaves_room_for_data(one):
     weight = packed(interactive.host()) + packed(interactive.style()) + packed(interactive.module(one.name)) + packed(one.to_html(alone=False))
-    assert weight < 17_000, f"{weight:,} bytes"
+    assert weight < most(one.name) - 2_500, f"{weight:,} bytes"
 
 
 def test_what_was_measured_is_within_the_bounds():
     measured = recorded("figures").result
     assert set(measured["figures"]) == set(interactive.FIGURES) and measured["page without figures"]["figure files"] == 0
-    assert all(row["bytes"] < 20_000 and row["seconds"] < 0.3 for row in measured["figures"].values()), measured
+    assert all(row["bytes"] < most(name) and row["seconds"] < 0.3 for name, row in measured["figures"].items()), measured
 
 
 @pytest.mark.parametrize("path", HELD)
@@ -166,6 +171,7 @@ STATES = {
     "cache_growth": [{"shown": 9, "kept": False, "length": 20, "batch": 10, "share": 0, "format": 0}, {"shown": 4, "length": 0, "batch": 0, "share": 2, "format": 2}],
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
+    "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
 }
 
 
@@ -1031,6 +1037,14 @@ def test_outputs_of_one_notebook_do_not_share_what_was_chosen(alone):
     first, second = page.locator("[data-figure=attention_map]").all()
     cell(first, 3, 3).click()
     assert (state(first, "row"), state(second, "row")) == (3, 0) and first.locator(".live-body").count() == 1 and page.errors == []
+
+
+def test_what_a_reader_switches_between_has_its_own_name(alone):
+    shown = interactive.attention_map({"1": (WEIGHTS, TOKENS), "2": (WEIGHTS.T, TOKENS)}, name="Layer", caption="c")
+    assert "Layer “1”. the: the 0.70" in shown.words
+    page = alone(shown.to_html(alone=True))
+    expect(page.get_by_role("radiogroup", name="Layer").locator("input")).to_have_count(2)
+    assert page.get_by_role("radiogroup", name="Sentence").count() == 0 and page.errors == []
 
 
 @pytest.mark.parametrize(("host", "dark"), [

@@ -5,8 +5,10 @@
 # %% ../nbs/tools/interactive.ipynb #520f68cf
 from __future__ import annotations
 
+import base64
 import html
 import json
+import math
 import operator
 import os
 import random
@@ -24,11 +26,12 @@ import numpy as np
 
 from .config import Config
 from .figures import spoken
+from .records import recorded
 
 # %% auto #0
-__all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
-           'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map',
-           'stream_sizes', 'cache_growth', 'tile_walk']
+__all__ = ['FIGURES', 'DATA', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map',
+           'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches',
+           'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -42,9 +45,11 @@ FIGURES = (
     "position_map",
     "model_map",
     "stream_sizes",
+    "page_transformer",
     "cache_growth",
     "tile_walk",
 )
+DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 
 
 def module(name: str) -> str:
@@ -54,9 +59,28 @@ def module(name: str) -> str:
     """
     if name not in FIGURES:
         raise ValueError(f"no figure {name!r}; there are: {', '.join(FIGURES)}")
-    library = _without_exports(_source("lib.js"))
-    importing = re.compile(r'^import \{[^}]*\} from "\./lib\.js";$', re.M)
-    return importing.sub(lambda _: library, _source(f"{name}.js"))
+    return _whole(f"{name}.js")
+
+
+def _whole(file: str) -> str:
+    "A file of JavaScript with those that it imports, each once, in front of it."
+    importing = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.M)
+    source, others = _source(file), []
+
+    def add(text: str) -> None:
+        for other in importing.findall(text):
+            if other not in others:
+                add(_source(other))
+                others.append(other)
+
+    add(source)
+    parts = [_without_exports(_source(other)) for other in others]
+    return "\n".join(importing.sub("", text) for text in [*parts, source])
+
+
+def data_script(name: str) -> str:
+    "A script with the data that a figure of that name loads when it is asked for."
+    return _source(f"{DATA[name]}.js") if name in DATA else ""
 
 
 def host() -> str:
@@ -100,7 +124,7 @@ def _widget(name: str, keys: tuple[str, ...]) -> type:
     import traitlets
 
     traits = {key: traitlets.Any().tag(sync=True) for key in keys}
-    code = {"_esm": module(name), "_css": style()}
+    code = {"_esm": data_script(name) + module(name), "_css": style()}
     return type(name, (anywidget.AnyWidget,), {**traits, **code})
 
 # %% ../nbs/tools/interactive.ipynb #e011aaa0
@@ -161,7 +185,8 @@ class InteractiveFigure:
         if not alone:
             return figure
         begin = f"start({_json({self.name: module(self.name)})});"
-        script = f'<script type="module">{host()}{begin}</script>'
+        code = data_script(self.name) + host() + begin
+        script = f'<script type="module">{code}</script>'
         return f"<style>{style()}</style>{figure}{script}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> Any:
@@ -346,6 +371,7 @@ def attention_map(
     *,
     caption: str,
     row: int = 0,
+    name: str = "Sentence",
 ) -> InteractiveFigure:
     """A heat map of attention weights that says what each token reads.
 
@@ -366,12 +392,12 @@ def attention_map(
     words = f"Attention weights of {len(first['rows'])} tokens."
     shown = []
     for one in sentences:
-        named = f" “{one['name']}”." if len(sentences) > 1 else ""
+        named = f" {name} “{one['name']}”." if len(sentences) > 1 else ""
         read = one["columns"] or one["rows"]
         words += named + _said(one["weights"], one["rows"], read, short=many)
         packed = [_thousandths(head) for head in one["weights"].values()]
         shown.append({**one, "weights": packed})
-    data = {"heads": list(first["weights"]), "sentences": shown}
+    data = {"heads": list(first["weights"]), "sentences": shown, "name": name}
     chosen = {"sentence": 0, "head": 0, "row": row, "column": None}
     return InteractiveFigure("attention_map", data, chosen, caption, words)
 
@@ -1170,6 +1196,51 @@ def stream_sizes(
     data = {"names": list(rows), "sizes": [_short(row) for row in rows.values()]}
     chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
     return InteractiveFigure("stream_sizes", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #87b5a61f
+def page_weights() -> dict[str, np.ndarray]:
+    """The parameters of the model that runs in a page, in float32.
+
+    The names are those of a `GPT`; the output map is the embedding table. A matrix is
+    whole numbers from -127 to 127 times a scale for each row.
+    """
+    packed = json.loads(data_script("page_transformer").split(" = ", 1)[1][:-2])
+    whole = np.frombuffer(base64.b64decode(packed["int8"]), np.int8)
+    floats = np.frombuffer(base64.b64decode(packed["float32"]), "<f4")
+    weights = {}
+    for name, shape in packed["shapes"].items():
+        weights[name], floats = floats[: shape[0]], floats[shape[0] :]
+        if len(shape) == 2:
+            rows = whole[: math.prod(shape)].reshape(shape)
+            whole = whole[rows.size :]
+            weights[name] = rows * weights[name][:, None]
+    return {name: np.array(one, np.float32) for name, one in weights.items()}
+
+
+def page_transformer(
+    *, caption: str, text: str | None = None, learn: str | None = None
+) -> InteractiveFigure:
+    """A GPT that a reader loads or trains in the page, asks, and looks into.
+
+    `text` is what it reads at first, `learn` what a smaller one learns from (by default
+    a part of what the large one has learnt).
+    Raises ValueError for a `learn` of fewer than 200 characters.
+    """
+    made = recorded("page_model").result
+    learn = made["text"] if learn is None else learn
+    if len(learn) < 200:
+        raise ValueError(f"{len(learn)} characters are too few to learn from, not 200")
+    text = made["prompt"] if text is None else text
+    words = (
+        f"A language model of {made['parameters']:,} parameters, which has read "
+        f"{made['tokens']:,} characters; its loss is {made['loss of the page']:.2f} "
+        f"nats per character. It continues “{made['prompt']}” so: “{made['sample']}”"
+    )
+    keys = "parameters", "bytes", "digest", "prompt", "sample", "preview"
+    data = {"model": {key: made[key] for key in keys}, "learn": learn}
+    chosen = {"text": text, "temperature": 0.5, "top_k": 0, "top_p": 1, "cached": True}
+    chosen |= {"shown": 0, "head": 0, "row": None, "column": None}
+    return InteractiveFigure("page_transformer", data, chosen, caption, words)
 
 # %% ../nbs/tools/interactive.ipynb #6bff2a69
 def cache_growth(

@@ -10,13 +10,16 @@ from pathlib import Path
 from transformer_course import interactive
 
 FOLDER = "figures"
+START = 'globalThis.courseFolder = document.currentScript.src.replace(/[^/]*$/, "");\nstart(globalThis.courseFigures);'
 
 
 def write_scripts(folder: Path):
     "The style sheet, the host and every figure, for the static files of a site."
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"figures.css": interactive.style(), "host.js": f"(() => {{\n{interactive.host()}\nstart(globalThis.courseFigures);\n}})();\n"}
+    files = {"figures.css": interactive.style(), "host.js": f"(() => {{\n{interactive.host()}\n{START}\n}})();\n"}
     for name in interactive.FIGURES:
+        if name in interactive.DATA:
+            files[f"{interactive.DATA[name]}.js"] = interactive.data_script(name)      # no page loads it; the figure does, when asked
         files[f"{name}.js"] = f"(globalThis.courseFigures ??= {{}}).{name} = {json.dumps(interactive.module(name))};\n"
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -7,13 +7,10 @@ import os
 import re
 
 import nbformat
-import torch
 
 from transformer_course import exercises
-from transformer_course.attention import attention_weights
 from transformer_course.drawings import draw_model
-from transformer_course.interactive import attention_map
-from transformer_course.records import recorded
+from transformer_course.interactive import page_transformer
 
 from . import ROOT, chapters, number, studies
 from .sizes import measure
@@ -81,13 +78,8 @@ def readme() -> str:
 
 
 def figure() -> str:
-    "Attention of a published model, from its recorded queries and keys."
-    maps = {}
-    for ending, one in recorded("minilm").result["heads"].items():
-        head = one["heads"]["4.2"]
-        maps[ending] = attention_weights(torch.tensor(head["q"]), torch.tensor(head["k"])), one["tokens"]
-    row = maps["… it was tired"][1].index("it")
-    return _html(attention_map(maps, row=row, caption="One head of a published sentence encoder. Choose a token to see what it reads, and another sentence to see what changes."))
+    "A language model of the course, which runs in the page."
+    return _html(page_transformer(caption="A GPT that this course has trained. It runs in the page: let it write, look at its heads, switch its cache off, or train a small one from nothing."))
 
 
 def _html(drawn) -> str:
