@@ -78,6 +78,16 @@ def test_a_layer_shares_the_parameters_of_another():
     assert Linear.sharing(nn.Linear(7, 3, bias=False)).bias is None
 
 
+@pytest.mark.refusal
 def test_a_width_that_does_not_fit_is_refused():
     with pytest.raises((RuntimeError, ValueError)):
         linear(torch.randn(2, 6), torch.randn(3, 7))
+
+
+@pytest.mark.compiled
+def test_a_compiled_graph_has_the_same_numbers():
+    compiled = torch.compile(lambda *parts: linear(*parts).sin().sum(), fullgraph=True)
+    parts = [made(2, 5, 7), made(3, 7), made(3)]
+    found = torch.autograd.grad(compiled(*parts), parts)
+    for mine, other in zip(found, torch.autograd.grad(F.linear(*parts).sin().sum(), parts)):
+        torch.testing.assert_close(mine, other)

@@ -13,7 +13,20 @@ from torch import Tensor, nn
 
 # %% ../nbs/tools/products.ipynb #c1ecc0d2
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _in_a_graph(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.custom_op("transformer_course::linear", mutates_args=())
+def _in_a_graph(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    "The operator for `torch.compile`, which has to know the shape of its result."
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@_in_a_graph.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def has_onednn() -> bool:
@@ -38,11 +51,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), grad = ctx.saved_tensors, grad.contiguous()
         to_x, to_weight, to_bias = ctx.needs_input_grad
-        return (
-            _onednn(grad, weight.T) if to_x else None,
-            _onednn(grad.T, x.T) if to_weight else None,
-            grad.sum(0) if to_bias else None,
-        )
+        # first what copies its input, so that no other result is there meanwhile
+        weights = _onednn(grad.T, x.T) if to_weight else None
+        biases = grad.sum(0) if to_bias else None
+        return _onednn(grad, weight.T) if to_x else None, weights, biases
 
 # %% ../nbs/tools/products.ipynb #ad817ed2
 def linear(
