@@ -166,7 +166,7 @@ def _library_tokenizer(tokenizer: "BytePairTokenizer") -> Any:
     made.add_special_tokens(list(tokenizer.special_tokens))
     return made
 
-# %% ../nbs/08b_byte_pairs.ipynb #abadda27
+# %% ../nbs/08b_byte_pairs.ipynb #7b2702cd
 class BytePairTokenizer:
     """Tokens for bytes (0 to 255), for merges in their order, for special tokens.
 
@@ -176,7 +176,7 @@ class BytePairTokenizer:
     """
 
     def __init__(self, merges: Sequence[Pair], special_tokens: Sequence[str] = ()):
-        self.merges = tuple(tuple(pair) for pair in merges)
+        self.merges = tuple(merges)
         _check_merges(self.merges)
         _check_special(special_tokens)
         self._made = {pair: new for new, pair in enumerate(self.merges, start=256)}
@@ -239,7 +239,8 @@ class BytePairTokenizer:
         "What `save` wrote. Raises ValueError for a file with something else."
         try:
             kept = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(kept["merges"], kept["special_tokens"])
+            merges = [tuple(pair) for pair in kept["merges"]]
+            return cls(merges, kept["special_tokens"])
         except (ValueError, TypeError, KeyError) as error:
             said = f"holds no byte-pair tokenizer: {error}"
             raise ValueError(f"{path} {said}") from error

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Batch', 'Schedule', 'AdamW', 'decay_groups', 'warmup_inverse_sqrt', 'warmup_cosine', 'set_learning_rate',
-           'clip_gradients', 'count_targets', 'accumulate', 'train_step', 'checkpointed', 'smoothed_cross_entropy']
+           'clip_gradients', 'count_targets', 'accumulate', 'checkpointed', 'train_step', 'smoothed_cross_entropy']
 
-# %% ../nbs/08_training.ipynb #c4c7abd0
+# %% ../nbs/08_training.ipynb #25ce5a32
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ from .prediction import check_tokens, cross_entropy, next_token_loss
 Batch = Tensor | tuple | list  # what `loss(model, batch)` takes
 Schedule = Callable[[int], float]  # from the number of a step, 1, 2, ..., to a rate
 
-# %% ../nbs/08_training.ipynb #01ed93bd
+
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
@@ -155,7 +155,7 @@ def clip_gradients(
         gradient.mul_(factor)
     return norm
 
-# %% ../nbs/08_training.ipynb #0239562f
+# %% ../nbs/08_training.ipynb #a60aa40f
 def count_targets(batch: Batch) -> int:
     """How many tokens a batch asks for, whichever of the three objectives it serves.
 
@@ -190,13 +190,29 @@ def accumulate(
     scale = scaler.scale if scaler else nn.Identity()
     device, total = next(model.parameters()).device, 0.0
     for i, (batch, count) in enumerate(zip(batches, counts), 1):
-        alone = getattr(model, "no_sync", nullcontext) if i < len(counts) else None
-        with alone() if alone else nullcontext():
+        parallel = hasattr(model, "no_sync") and i < len(counts)
+        with model.no_sync() if parallel else nullcontext():
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 share = loss(model, batch) * (count / sum(counts))
             scale(share).backward()
         total = total + share.detach()
     return total
+
+# %% ../nbs/08_training.ipynb #960d1610
+def checkpointed(model: nn.Module) -> nn.Module:
+    """The model, each block of which now keeps its input alone for the backward pass.
+
+    What it computed is computed again when the gradient comes by; the result is the
+    same, dropout included. Changes the model in place; its parameters keep their names.
+    Raises ValueError for a model without a `Block` or `DecoderBlock`.
+    Source: Chen et al. 2016, section 3.
+    """
+    blocks = [b for b in model.modules() if isinstance(b, Block | DecoderBlock)]
+    if not blocks:
+        raise ValueError(f"{type(model).__name__} has no block to checkpoint")
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    return model
 
 # %% ../nbs/08_training.ipynb #6cead6ed
 def train_step(
@@ -226,22 +242,6 @@ def train_step(
         optimizer.step()
     return value, norm
 
-# %% ../nbs/08_training.ipynb #960d1610
-def checkpointed(model: nn.Module) -> nn.Module:
-    """The model, each block of which now keeps its input alone for the backward pass.
-
-    What it computed is computed again when the gradient comes by; the result is the
-    same, dropout included. Changes the model in place; its parameters keep their names.
-    Raises ValueError for a model without a `Block` or `DecoderBlock`.
-    Source: Chen et al. 2016, section 3.
-    """
-    blocks = [b for b in model.modules() if isinstance(b, Block | DecoderBlock)]
-    if not blocks:
-        raise ValueError(f"{type(model).__name__} has no block to checkpoint")
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    return model
-
 # %% ../nbs/08_training.ipynb #42e1cabe
 def smoothed_cross_entropy(
     logits: Float[Tensor, "*axes v"],
@@ -260,7 +260,7 @@ def smoothed_cross_entropy(
     uniform = (wide.logsumexp(-1) - wide.mean(-1)).mean()
     return (1 - smoothing) * cross_entropy(logits, targets) + smoothing * uniform
 
-# %% ../nbs/08_training.ipynb #d8109577
+# %% ../nbs/08_training.ipynb #6d7d0afe
 if __name__ == "__main__":
     import sys
 
