@@ -253,30 +253,24 @@ class BytePairTokenizer:
         """
         return _library_tokenizer(self)
 
-# %% ../nbs/08b_byte_pairs.ipynb #42b594d8
+# %% ../nbs/08b_byte_pairs.ipynb #6cdc1a23
 def train_byte_pairs(
     text: str, vocab_size: int, special_tokens: Sequence[str] = ()
 ) -> BytePairTokenizer:
     """A tokenizer of `vocab_size` tokens: 256 bytes, merges, and special tokens.
 
-    Of equally frequent pairs the smallest is merged first. A pair is left out if its
-    bytes are a token already. Raises ValueError for a vocabulary that is too small for
-    the bytes and the special tokens, or too large for the text.
+    Of equally frequent pairs the smallest is merged first. Raises ValueError for a
+    vocabulary that is too small for the bytes and the special tokens, or too large for
+    the text.
     Source: Sennrich et al. 2016, algorithm 1.
     """
     n_merges = _count_merges(vocab_size, special_tokens)
     words, merges = _Words(text), []
-    spelled = [bytes([byte]) for byte in range(256)]
-    known = set(spelled)
     while len(merges) < n_merges:
         pair = words.most_frequent()
         if pair is None:
             said = f"{256 + len(merges) + len(special_tokens)} tokens at most"
             raise ValueError(f"vocab_size={vocab_size}, but the text gives {said}")
-        made = spelled[pair[0]] + spelled[pair[1]]
-        if made not in known:
-            words.merge(pair, len(spelled))
-            merges.append(pair)
-            spelled.append(made)
-            known.add(made)
+        words.merge(pair, 256 + len(merges))
+        merges.append(pair)
     return BytePairTokenizer(merges, special_tokens)
