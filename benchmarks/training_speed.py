@@ -1,8 +1,8 @@
 """A training step (forward, backward, AdamW) of our GPT as the trainer takes it, of nanoGPT (where $NANOGPT names a checkout), of `transformers`'
 GPT-2 and of `nn.TransformerEncoder`: 4 layers of width 128, and 6 of width 384.
 
-CPU time on one thread, in rounds that take all contenders in turn; medians of the ratios inside a round. Memory is the growth of the
-process's resident set at its highest over a few steps, each in a process of its own (Linux).
+CPU time on one thread, in rounds that take all contenders in turn; medians of the ratios inside a round. Memory, in bytes, is that of all
+tensors at the highest point of a step, and the growth of the process's resident set at its highest, each in a process of its own (Linux).
 """
 import os
 
@@ -15,12 +15,14 @@ import json
 import subprocess
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from builder.records import record
 from transformer_course.architectures import GPT
@@ -140,6 +142,7 @@ def stepper(who, config, batch_size):
         optimizer.step()
         return loss.detach()
 
+    step.parts = model, optimizer
     return step
 
 
@@ -148,8 +151,24 @@ def status(key):
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
 
 
+def kept(model, optimizer):
+    "Bytes of parameters, gradients and the optimiser's state."
+    parameters = list(model.parameters())
+    state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, torch.Tensor)]
+    return sum(tensor.nbytes for tensor in [*parameters, *(p.grad for p in parameters if p.grad is not None), *state])
+
+
+def highest(step):
+    "Bytes of tensors that a step adds at its highest point, as PyTorch's profiler counts them."
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes))
+
+
 def weigh(who, name):
-    "Bytes at the highest point of three steps, model and optimiser included; run in a process of its own."
+    "Both memories after three steps, model and optimiser included; run in a process of its own."
     config, batch_size, *_ = RACES[name]
     small = config.replace(max_len=8, d_model=16, n_layers=1, n_heads=1, n_kv_heads=None, d_ff=64)
     stepper(who, small, 1)()  # what is loaded once is not counted
@@ -157,12 +176,14 @@ def weigh(who, name):
     before, step = status("VmRSS"), stepper(who, config, batch_size)
     for _ in range(3):
         step()
-    return status("VmHWM") - before
+    resident = status("VmHWM") - before
+    return {"tensors": kept(*step.parts) + highest(step), "resident": resident}
 
 
 def weighed(who, name):
     command = [sys.executable, __file__, "weigh", who, name]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
 
 
 def race(name):
@@ -187,13 +208,13 @@ def race(name):
     for who, row in rows.items():
         if "compiled" not in who:
             row["memory"] = weighed(who, name)
-            print(name, who, round(row["memory"] / 2**20), "MiB", flush=True)
+            print(name, who, {kind: round(size / 2**20, 1) for kind, size in row["memory"].items()}, "MiB", flush=True)
     return {"batch_size": batch_size, "max_len": config.max_len, "rows": rows}
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["weigh"]:
-        print(weigh(*sys.argv[2:]))
+        print(json.dumps(weigh(*sys.argv[2:])))
         sys.exit()
     result = {name: race(name) for name in sys.argv[1:] or RACES}
     if not sys.argv[1:]:

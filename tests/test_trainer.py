@@ -27,6 +27,7 @@ from transformer_course.prediction import (
     sequential_batches,
     train_validation_split,
 )
+from transformer_course.processes import Processes
 from transformer_course.settings import Settings
 from transformer_course.trainer import load_run, open_data, prepare_data, train
 
@@ -141,6 +142,26 @@ def test_every_way_to_train_resumes_exactly(tmp_path, text, options):
     shutil.rmtree(tmp_path / "two/checkpoints/step-000000009")
     train(settings, tmp_path / "two", resume=True)
     assert jobs.bits(tmp_path / "one") == jobs.bits(tmp_path / "two")
+
+
+def test_the_factor_of_float16_losses_is_kept(tmp_path):
+    settings = Settings(**HERE | {"dtype": "float16"})
+    folder, alone = runs.RunFolder(tmp_path), Processes()
+    one, other = (trainer.new_training(settings.config(31), settings, alone) for _ in range(2))
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 128.0, "_growth_tracker": 5})
+    one.step = 3
+    trainer.save_training(one, folder)
+    trainer.restore_training(other, runs.load_checkpoint(folder.checkpoints))
+    assert other.scaler.state_dict() == one.scaler.state_dict() and other.step == 3
+
+
+@pytest.mark.trained
+def test_every_step_draws_its_own_batch(tmp_path, text, monkeypatch):
+    drawn = []
+    own = trainer.batch_at
+    monkeypatch.setattr(trainer, "batch_at", lambda tokens, **how: drawn.append(how) or own(tokens, **how))
+    train(Settings(**HERE | {"data": text, "steps": 5, "save_every": 3, "seed": 7}), tmp_path / "run")
+    assert drawn == [{"step": step, "batch_size": 4, "max_len": 16, "seed": 7} for step in range(1, 6)]
 
 
 @pytest.mark.trained

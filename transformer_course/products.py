@@ -51,11 +51,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), grad = ctx.saved_tensors, grad.contiguous()
         to_x, to_weight, to_bias = ctx.needs_input_grad
-        return (
-            _onednn(grad, weight.T) if to_x else None,
-            _onednn(grad.T, x.T) if to_weight else None,
-            grad.sum(0) if to_bias else None,
-        )
+        # first what copies its input, so that no other result is there meanwhile
+        weights = _onednn(grad.T, x.T) if to_weight else None
+        biases = grad.sum(0) if to_bias else None
+        return _onednn(grad, weight.T) if to_x else None, weights, biases
 
 # %% ../nbs/tools/products.ipynb #ad817ed2
 def linear(
