@@ -736,7 +736,7 @@ def top_p(probabilities, p):
     kept = torch.zeros_like(kept).scatter(-1, order, kept)
     return kept / kept.sum(dim=-1, keepdim=True)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #364bd6a0
+# %% ../../nbs/exercises/09_kv_cache.ipynb #79635ab6
 def shares(*sizes, seed=0, sharp=1.5):
     return (sharp * numbers(*sizes, seed=seed)).softmax(-1)
 
@@ -868,7 +868,7 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
     L16o  Divided by the sum of all texts
         kept.sum(dim=-1, keepdim=True) => kept.sum()
         or kept.sum(dim=-1, keepdim=True) => kept.sum(dim=0, keepdim=True)
-        Each row sums to 1.
+        Each row sums to 1, whatever the other rows hold.
     L16p  At the limit
         before >= p => before > p
         Where the sum is exactly p, it has reached p: nothing more is kept.
