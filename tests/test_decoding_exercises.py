@@ -1,4 +1,4 @@
-"""Exercises of chapters 9 and 10: answers that no table foresaw."""
+"""Exercises of chapters 9, 9c and 10: answers that no table foresaw."""
 import math
 
 import numpy as np
@@ -136,6 +136,12 @@ def while_loops(q, k, v, block_q, block_k):
     return torch.cat(out)
 
 
+def one_topk_a_row(total, log_p, width):
+    each, tokens = (log_p + total.unsqueeze(1)).sort(1, descending=True)
+    order = each.flatten().sort(descending=True)[1][:width]
+    return each.flatten()[order], torch.div(order, each.shape[1], rounding_mode="floor"), tokens.flatten()[order]
+
+
 RIGHT = {
     "kv_cache.append": [padded_cache],
     "kv_cache.cached_step": [one_step],
@@ -145,6 +151,8 @@ RIGHT = {
     "kv_cache.left_pads": [with_offsets],
     "kv_cache.quantise": [by_norms],
     "kv_cache.find_the_bug": [one_buffer],
+    "search.beam_step": [one_topk_a_row],
+    "search.computed_once": [1_080.0],
     "flash.online_softmax": [copied],
     "flash.merge_tiles": [lerped],
     "flash.tiled_forward": [normed_in_each_tile],
@@ -235,6 +243,8 @@ WRONG = {
     "kv_cache.quantise": [(lambda x, dim: by_norms(x, dim)[::-1], "K17t", "First the codes"), (lambda x, dim: by_norms(x, -1), "K17b", "along"),
                           (lambda x, dim: (by_norms(x, dim)[0], 1.01 * by_norms(x, dim)[1]), None, "In part 2")],
     "kv_cache.find_the_bug": [(reads_the_first_layers_cache, None, "numbers are off")],
+    "search.beam_step": [(lambda total, log_p, width: one_topk_a_row(total, log_p, 1), None, "has the shape"), (lambda *given: one_topk_a_row(*given)[:2], None, "Three things")],
+    "search.computed_once": [(540, "E1", "*and* values"), (1_090, None, "too large")],
     "flash.online_softmax": [(keeps_the_blocks, "O20", "overwritten"), (lambda blocks: torch.stack(copied(blocks)), None, "Two tensors")],
     "flash.merge_tiles": [(lambda *given: (lerped(*given)[0], lerped(*given)[1] - math.log(2)), None, "In part 2")],
     "flash.tiled_forward": [(starts_from_zero, "O28", "Start from -inf"), (fills_a_matrix, "O21", "in memory at once"), (pytorchs, None, "Write the loop")],

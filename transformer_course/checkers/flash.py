@@ -406,11 +406,11 @@ Queries may have read no key of a set, or of both.
     """,
 )
 
-# %% ../../nbs/exercises/10_flash.ipynb #1cc756dc
+# %% ../../nbs/exercises/10_flash.ipynb #af64bf4b
 def tiled_forward(q, k, v, block):
     """Attention of q (T, d) over k (S, d) and v (S, e), (T, e), `block` keys at a time.
 
-    No tensor of T times S numbers is made, for no mask and any block of 1 or more.
+    There is no mask. No tensor of T times S numbers is made, and block is 1 or more.
     """
     m = q.new_full((len(q),), -math.inf)
     l, acc = q.new_zeros(len(q)), q.new_zeros(len(q), v.shape[1])
@@ -897,7 +897,7 @@ def filled_up_table(x, table, targets, block):
     more = -len(table) % block
     return loss_in_blocks(x, F.pad(table, (0, 0, 0, more)), targets, block)
 
-# %% ../../nbs/exercises/10_flash.ipynb #e47f7044
+# %% ../../nbs/exercises/10_flash.ipynb #03c7dd27
 log_sum_exp_exercise = Exercise(
     id="flash.log_sum_exp",
     title="The loss without the logits",
@@ -907,7 +907,7 @@ log_sum_exp_exercise = Exercise(
     minutes=20,
     task=r"""
 Attention in tiles keeps one number for each query, the log-sum-exp of its scores. The loss of a language model needs the same number of each row of its logits.
-With 8,000 places and a vocabulary of 128,000, the logits are a billion numbers: more than the rest of a small model.
+With 8,000 places and a vocabulary of 128,000, the logits are a billion numbers, four gigabytes in single precision.
 Compute the mean cross-entropy with the logits of one block of the vocabulary at a time. Gradients have to flow through it.
 """,
     hints=[
@@ -1094,7 +1094,7 @@ def into_buffers(q, k, v, out, lse, d_out, block):
         grads[2][tile] = p.mT @ d_out
     return grads
 
-# %% ../../nbs/exercises/10_flash.ipynb #9d4458bc
+# %% ../../nbs/exercises/10_flash.ipynb #2a22832e
 backward_exercise = Exercise(
     id="flash.backward",
     title="Backward, by computing the weights again",
@@ -1103,7 +1103,7 @@ backward_exercise = Exercise(
     importance=4,
     minutes=30,
     task=r"""
-Forward has thrown the weights away and kept the output and one number a query. That is enough to compute the weights of any tile again, and the three gradients with them.
+The forward pass did not keep the weights. It kept the output and one number for each query. That is enough to compute the weights of any tile again, and the three gradients with them.
 With weights P = softmax(S) and output O = P V, the gradients are ∂V = Pᵀ ∂O, ∂P = ∂O Vᵀ, and ∂S = P ∘ (∂P - D), where D is the mean of a row of ∂P under its weights. Chapter 10 shows that D is the sum of ∂O ∘ O over the components.
 S is q kᵀ / √d. The check looks at the size of every tensor that you make.
 """,
@@ -1405,7 +1405,7 @@ def prefixes(q, k, v, block_q, block_k):
         [tiled_forward(q[t : t + 1], k[: t + 1], v[: t + 1], block_k) for t in rows]
     )
 
-# %% ../../nbs/exercises/10_flash.ipynb #47b374df
+# %% ../../nbs/exercises/10_flash.ipynb #5f0d1863
 find_the_bug_exercise = Exercise(
     id="flash.find_the_bug",
     title="Find the bug",
@@ -1414,8 +1414,8 @@ find_the_bug_exercise = Exercise(
     importance=4,
     minutes=20,
     task=r"""
-Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, and so it was published.
-A year later somebody made the tiles of queries larger, for speed. The loss became a little worse, and nobody knew why.
+Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, so a test with square tiles finds nothing.
+With tiles of more queries than keys, some of its outputs are wrong. They are plausible numbers: training runs, and the loss is only a little worse.
 Find the line, and repair it. Tiles in the future have to be skipped as before.
 """,
     hints=[
@@ -1467,7 +1467,7 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         The last query of *this* tile decides.
     O55e  Both tiles get one size
         T, d = q.shape => T, d = q.shape; block_k = block_q
-        That hides the bug: whoever asks for smaller tiles of keys has a reason. Each tile has block_q by block_k scores.
+        That hides the bug. The tiles have the sizes that were asked for: each tile has block_q by block_k scores.
         ? How many scores does your tile hold?
     O55f  No tile is skipped
         begin > rows[-1] => False
