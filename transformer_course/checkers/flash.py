@@ -115,7 +115,7 @@ def without_a_maximum(blocks):
         l = l + scores.exp().sum(dim=1)
     return m, torch.where(m > -math.inf, l * (-m).exp(), 0.0)
 
-# %% ../../nbs/exercises/10_flash.ipynb #895e1a3f
+# %% ../../nbs/exercises/10_flash.ipynb #1a9ad747
 online_softmax_exercise = Exercise(
     id="flash.online_softmax",
     title="Softmax in one pass",
@@ -204,7 +204,7 @@ Some scores are masked, and whole blocks of a row may be.
         Each row has a maximum of its own.
     O25  The logarithm of the sum
         return m, l => return m, l.log()
-        l is the sum itself.
+        l is the sum itself, without a logarithm.
     O25b  The log-sum-exp
         return m, l => return m + l.log(), l
         or return m, l => return m, m + l.log()
@@ -406,11 +406,11 @@ Queries may have read no key of a set, or of both.
     """,
 )
 
-# %% ../../nbs/exercises/10_flash.ipynb #1cc756dc
+# %% ../../nbs/exercises/10_flash.ipynb #af64bf4b
 def tiled_forward(q, k, v, block):
     """Attention of q (T, d) over k (S, d) and v (S, e), (T, e), `block` keys at a time.
 
-    No tensor of T times S numbers is made, for no mask and any block of 1 or more.
+    There is no mask. No tensor of T times S numbers is made, and block is 1 or more.
     """
     m = q.new_full((len(q),), -math.inf)
     l, acc = q.new_zeros(len(q)), q.new_zeros(len(q), v.shape[1])
@@ -897,7 +897,7 @@ def filled_up_table(x, table, targets, block):
     more = -len(table) % block
     return loss_in_blocks(x, F.pad(table, (0, 0, 0, more)), targets, block)
 
-# %% ../../nbs/exercises/10_flash.ipynb #e47f7044
+# %% ../../nbs/exercises/10_flash.ipynb #03c7dd27
 log_sum_exp_exercise = Exercise(
     id="flash.log_sum_exp",
     title="The loss without the logits",
@@ -907,7 +907,7 @@ log_sum_exp_exercise = Exercise(
     minutes=20,
     task=r"""
 Attention in tiles keeps one number for each query, the log-sum-exp of its scores. The loss of a language model needs the same number of each row of its logits.
-With 8,000 places and a vocabulary of 128,000, the logits are a billion numbers: more than the rest of a small model.
+With 8,000 places and a vocabulary of 128,000, the logits are a billion numbers, four gigabytes in single precision.
 Compute the mean cross-entropy with the logits of one block of the vocabulary at a time. Gradients have to flow through it.
 """,
     hints=[
@@ -1094,7 +1094,7 @@ def into_buffers(q, k, v, out, lse, d_out, block):
         grads[2][tile] = p.mT @ d_out
     return grads
 
-# %% ../../nbs/exercises/10_flash.ipynb #de62892a
+# %% ../../nbs/exercises/10_flash.ipynb #2a22832e
 backward_exercise = Exercise(
     id="flash.backward",
     title="Backward, by computing the weights again",
@@ -1103,7 +1103,7 @@ backward_exercise = Exercise(
     importance=4,
     minutes=30,
     task=r"""
-Forward has thrown the weights away and kept the output and one number a query. That is enough to compute the weights of any tile again, and the three gradients with them.
+The forward pass did not keep the weights. It kept the output and one number for each query. That is enough to compute the weights of any tile again, and the three gradients with them.
 With weights P = softmax(S) and output O = P V, the gradients are ∂V = Pᵀ ∂O, ∂P = ∂O Vᵀ, and ∂S = P ∘ (∂P - D), where D is the mean of a row of ∂P under its weights. Chapter 10 shows that D is the sum of ∂O ∘ O over the components.
 S is q kᵀ / √d. The check looks at the size of every tensor that you make.
 """,
@@ -1179,7 +1179,7 @@ S is q kᵀ / √d. The check looks at the size of every tensor that you make.
         D is the mean over all keys of the row, not over those of a tile.
     O16m  D is added
         values.T - mean => values.T + mean
-        ∂S is P ∘ (∂P - D).
+        D is subtracted: ∂S is P ∘ (∂P - D).
     O16n  D over the queries
         (d_out * out).sum(dim=1, keepdim=True) => (d_out * out).sum(dim=0, keepdim=True).mean()
         or (d_out * out).sum(dim=1, keepdim=True) => (d_out * out).sum()
@@ -1348,19 +1348,29 @@ def tiled_causal(q, k, v, block_q, block_k):
         out[rows] = acc / l[:, None]
     return out
 
-# %% ../../nbs/exercises/10_flash.ipynb #5f111076
+# %% ../../nbs/exercises/10_flash.ipynb #90e51c88
 def triangle(t, block_q, block_k, **options):
     about = f"{t} × {t} scores, tiles of {block_q} × {block_k}"
     return compare(about, *qkv(t, t, **options), block_q, block_k)
 
 
 def skipping(t, block_q, block_k, queries, keys):
-    "The values behind so many keys are NaN, and none of so many queries needs them."
+    "Law: NaN as the values behind so many keys does not reach so many queries."
     q, k, v = qkv(t, t, seed=t)
     v[keys:] = math.nan
-    look = lambda f: call(f, q, k, v, block_q, block_k)[:queries]
-    about = f"NaN in the values of skipped tiles, of {block_q} × {block_k} scores"
-    return Probe(about, look, shape=(t, block_q, block_k))
+
+    def look(answer):
+        out = call(answer, q, k, v, block_q, block_k)
+        return bool(out[:queries].isfinite().all())
+
+    def law(seen):
+        if not seen:
+            return (
+                "Tiles in the future were computed: NaN in their values came through."
+            )
+
+    about = f"{t} × {t} scores, tiles of {block_q} × {block_k}, NaN in the future"
+    return Probe(about, look, law, shape=(t, block_q, block_k))
 
 
 def saving_triangle(t, block_q, block_k):
@@ -1395,7 +1405,7 @@ def prefixes(q, k, v, block_q, block_k):
         [tiled_forward(q[t : t + 1], k[: t + 1], v[: t + 1], block_k) for t in rows]
     )
 
-# %% ../../nbs/exercises/10_flash.ipynb #69490b07
+# %% ../../nbs/exercises/10_flash.ipynb #5f0d1863
 find_the_bug_exercise = Exercise(
     id="flash.find_the_bug",
     title="Find the bug",
@@ -1404,8 +1414,8 @@ find_the_bug_exercise = Exercise(
     importance=4,
     minutes=20,
     task=r"""
-Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, and so it was published.
-A year later somebody made the tiles of queries larger, for speed. The loss became a little worse, and nobody knew why.
+Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, so a test with square tiles finds nothing.
+With tiles of more queries than keys, some of its outputs are wrong. They are plausible numbers: training runs, and the loss is only a little worse.
 Find the line, and repair it. Tiles in the future have to be skipped as before.
 """,
     hints=[
@@ -1434,10 +1444,10 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         triangle(9, 4, 4, slope=-40.0, seed=33),
         triangle(10, 5, 2, scale=300.0, seed=36),
         triangle(8, 4, 3, move=-500.0, seed=39),
-        skipping(12, 4, 3, queries=4, keys=6),
-        skipping(10, 2, 4, queries=4, keys=4),
         saving_triangle(48, 16, 4),
         saving_triangle(60, 20, 5),
+        skipping(12, 4, 3, queries=4, keys=6),
+        skipping(10, 2, 4, queries=4, keys=4),
     ],
     variants=r"""
     O55  Skipped one key too early
@@ -1457,7 +1467,7 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         The last query of *this* tile decides.
     O55e  Both tiles get one size
         T, d = q.shape => T, d = q.shape; block_k = block_q
-        That hides the bug: whoever asks for smaller tiles of keys has a reason. Each tile has block_q by block_k scores.
+        That hides the bug. The tiles have the sizes that were asked for: each tile has block_q by block_k scores.
         ? How many scores does your tile hold?
     O55f  No tile is skipped
         begin > rows[-1] => False

@@ -109,7 +109,7 @@ def without_a_graph(cache, k, v):
     old = cache or (k[:, :, :0], v[:, :, :0])
     return [torch.cat(pair, -2) for pair in zip(old, (k, v))]
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #2926faf6
+# %% ../../nbs/exercises/09_kv_cache.ipynb #2985e49f
 learned = {"of": graphs, "learned": True}
 append_exercise = Exercise(
     id="kv_cache.append",
@@ -121,7 +121,7 @@ append_exercise = Exercise(
     task=r"""
 Keep the keys and values of the tokens that were read, one layer's, for all heads and all texts of a batch.
 At first there is no cache. Then a prompt of many tokens comes, then one token at a time.
-Generation trains nothing: a cache that holds graphs holds every step's memory.
+Generation trains nothing: what is kept must not require a gradient, or nothing that any step has computed is ever freed.
 """,
     hints=[
         "The cache holds 7 tokens, 3 heads, for 2 texts, and one token comes. What is "
@@ -208,14 +208,14 @@ Generation trains nothing: a cache that holds graphs holds every step's memory.
         [cache[0], k], dim=2) => [cache[0], k], dim=2)[:, :, k.shape[2] :]
         [cache[1], v], dim=2) => [cache[1], v], dim=2)[:, :, v.shape[2] :]
         That is a sliding window. Here every token is kept.
-    K14  The graph is kept
+    K14  The gradient's record is kept
         k, v = k.detach(), v.detach() => pass
-        The values are right, but each key remembers how it was computed: no step's memory is ever freed.
+        The values are right, but each key keeps what it was computed from: nothing of any step is ever freed.
         ? What is `requires_grad` of what you keep?
-    K14b  Half of the graph is kept
+    K14b  Half of the gradient's record is kept
         k, v = k.detach(), v.detach() => k = k.detach()
         or k, v = k.detach(), v.detach() => v = v.detach()
-        Keys and values both come out of a model that could be trained. Neither may remember its graph.
+        Keys and values both come out of a model that could be trained. Neither may require a gradient.
     K18  Without a cache it fails
         if cache is None: => if not torch.is_tensor(cache[0]):
         Before the first token the cache is None: what is new is all there is.
@@ -736,7 +736,7 @@ def top_p(probabilities, p):
     kept = torch.zeros_like(kept).scatter(-1, order, kept)
     return kept / kept.sum(dim=-1, keepdim=True)
 
-# %% ../../nbs/exercises/09_kv_cache.ipynb #364bd6a0
+# %% ../../nbs/exercises/09_kv_cache.ipynb #79635ab6
 def shares(*sizes, seed=0, sharp=1.5):
     return (sharp * numbers(*sizes, seed=seed)).softmax(-1)
 
@@ -868,7 +868,7 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
     L16o  Divided by the sum of all texts
         kept.sum(dim=-1, keepdim=True) => kept.sum()
         or kept.sum(dim=-1, keepdim=True) => kept.sum(dim=0, keepdim=True)
-        Each row sums to 1.
+        Each row sums to 1, whatever the other rows hold.
     L16p  At the limit
         before >= p => before > p
         Where the sum is exactly p, it has reached p: nothing more is kept.
