@@ -121,6 +121,9 @@ if __name__ == "__main__":
     learnt, kept_back = train_validation_split(torch.tensor(chars.encode(text)))
     config = Config(vocab_size=chars.vocab_size, max_len=128, d_model=112, n_layers=4, n_heads=4, positions="learned", activation="gelu_tanh", tie_embeddings=True, dropout=0.05)
     model, history = GPT(config, attention_fn=whole_sequence), []
+    with torch.no_grad():                                # GPT-2's spread of 0.02 is for 768 numbers a token; train.js does the same
+        for matrix in (one for one in model.parameters() if one.dim() == 2):
+            matrix *= math.sqrt(768 / config.d_model)
     train(model, random_batches(learnt, **SIZES), steps, history)
     validation = sequential_batches(kept_back, **SIZES)
     before = evaluate(model, validation)

@@ -69,7 +69,7 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
   const pickModel = choice("Model", ["trained by the course", "small, learns here"], (n) => { stop(); put("shown", n); });
   const loader = button(`Load the model, ${count(Math.round(facts.bytes / 1000))} kilobytes`, load), loading = readout();
   const preview = e("div.live-place"), gate = e("div.live-desk", {}, e("p", {}, `A GPT of ${count(facts.parameters)} parameters that predicts the next character, and runs in this page. After “${visible(facts.prompt)}” it wrote:`),
-    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, loader, loading.node), e("span.live-panel-name", {}, `What one of its heads reads in “${visible(facts.prompt)}”`), preview);
+    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, loader, loading.node), e("span.live-panel-name", {}, "What one of its heads reads in these words"), preview);
   loader.classList.add("live-first");
   const school = teach();
   const desk = write(), map = look();
