@@ -2,7 +2,6 @@
 import ast
 import functools
 import re
-import shutil
 import subprocess
 import sys
 
@@ -232,8 +231,9 @@ def test_a_changed_hint_changes_one_report_and_no_chapter(monkeypatch):
 
 
 def test_other_tests_read_no_notebook():
-    "So they need not run again after a change of text."
+    "So they need not run again after a change of text; and those of the inner loop build no page."
     for path in (ROOT / "tests").glob("test_*.py"):
+        assert path.stem in testing.SITE_TESTS or not re.search(r"def test\w+\((.*, )?(built|site|visit)\b", path.read_text()), path.name
         if path.stem not in testing.READ_NOTEBOOKS:
             assert not re.search(r"\"nbs|def test\w+\((.*, )?(page_)?notebook\b|README|references", path.read_text()), path.name
 
@@ -324,20 +324,20 @@ def test_a_colab_notebook_brings_the_course_along_where_no_address_is_known(tmp_
     assert done.returncode == 1 and "The course could not be installed, so nothing below can run." in done.stderr and "PyTorch" not in done.stdout
 
 
-@pytest.mark.parametrize(("environment", "repository", "site"), [
+@pytest.mark.parametrize(("environment", "repository", "url"), [
     ({}, None, None),
     ({"GITHUB_REPOSITORY": "Ann/course"}, "Ann/course", "https://ann.github.io/course"),
     ({"GITHUB_REPOSITORY": "ann/ann.github.io"}, "ann/ann.github.io", "https://ann.github.io"),
     ({"GITHUB_REPOSITORY": "ann/course", "COURSE_URL": "https://course.example/"}, "ann/course", "https://course.example"),
     ({"GITHUB_REPOSITORY": "ann/course", "COURSE_URL": ""}, "ann/course", None),
 ])
-def test_address_comes_from_the_environment(environment, repository, site, monkeypatch, tmp_path):
+def test_address_comes_from_the_environment(environment, repository, url, monkeypatch, tmp_path):
     monkeypatch.setattr(address, "ROOT", tmp_path)                    # no git remote there
     for name in ("GITHUB_REPOSITORY", "COURSE_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert (address.repository(), address.site_url()) == (repository, site)
+    assert (address.repository(), address.site_url()) == (repository, url)
     colab = f"https://colab.research.google.com/github/{repository}/blob/gh-pages/colab/02_attention.ipynb" if repository else None
     assert address.colab_url("02_attention") == colab
 
@@ -368,11 +368,3 @@ def test_nothing_in_the_project_names_a_published_address():
     invented = ["OWNER/REPO", "example.org/"]
     for path in [*(ROOT / "book").glob("*.md"), ROOT / "README.md", ROOT / "_config.yml", *(ROOT / "nbs").glob("*.ipynb")]:
         assert not any(word in path.read_text() for word in invented), path
-
-
-def test_wheel_holds_the_package_and_its_data(built, tmp_path):
-    wheel = next((built / "wheel").glob("*.whl"))
-    shutil.unpack_archive(wheel, tmp_path, "zip")
-    packed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "transformer_course").rglob("*") if path.is_file()}
-    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "transformer_course").rglob("*") if path.suffix in {".py", ".json", ".js", ".css"}}
-    assert packed == kept - {"transformer_course/_modidx.py"}, "nbdev's index is for those who edit notebooks"

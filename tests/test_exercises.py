@@ -1,5 +1,6 @@
 """Exercises: checkers on wrong and right answers, the same verdict everywhere, and learners who break things."""
 import ast
+import contextlib
 import json
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from builder.exercises import reports
 from transformer_course import cli, exercises
@@ -144,24 +146,29 @@ def test_all_doors_say_the_same(tmp_path):
     assert str(exercises.check_file(path, here.exercise)) == str(exercises.check_file(nb, here.exercise)) == str(here)
     terminal = run("check", str(path), "--only", here.exercise)
     tests = subprocess.run([BIN / "pytest", path, "-q", "-p", "no:cacheprovider"], capture_output=True, text=True, cwd=tmp_path)
-    assert terminal.returncode == 1 and tests.returncode == 1
+    assert terminal.exit_code == 1 and tests.returncode == 1
     for line in str(here).splitlines()[1:]:
         assert line.strip() in " ".join(re.sub(r"[│╭╰─╮╯]", " ", terminal.stdout).split()) and line.strip() in tests.stdout
     assert "1 failed" in tests.stdout and "7 skipped" in tests.stdout
     assert here._repr_html_().count("exp(0) = 1") == 1
 
 
-def run(*arguments, **options):
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run([BIN / "transformer-course", *arguments], capture_output=True, text=True, env=environment, **options)
+def run(*arguments, cwd="."):
+    "The command line in this process; `test_command_line` starts it as a program too."
+    cli.console.width = 200
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(cli.app, arguments)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
 
 
 def test_command_line(tmp_path):
-    assert run("start", "02", cwd=tmp_path).returncode == 0
+    started = subprocess.run([BIN / "transformer-course", "start", "02"], capture_output=True, text=True, cwd=tmp_path)
+    assert started.returncode == 0 and "02_attention.py" in started.stdout
     again = run("start", "02", cwd=tmp_path)
-    assert again.returncode == 2 and "stays as it is" in again.stderr
+    assert again.exit_code == 2 and "stays as it is" in again.stderr
     checked = run("check", "02", cwd=tmp_path)
-    assert checked.returncode == 0 and checked.stdout.count("not tried") == 8 and "0 of 8 right" in checked.stdout
+    assert checked.exit_code == 0 and checked.stdout.count("not tried") == 8 and "0 of 8 right" in checked.stdout
     listed = run("exercises", "02").stdout
     assert all(id in listed for id in IDS if id.startswith("attention.")) and "115" in listed
     assert "Hint 1 of 3" in run("hint", "attention.bill").stdout and "Hint 2 of 3" in run("hint", "attention.bill").stdout
@@ -178,7 +185,7 @@ def test_command_line(tmp_path):
 ])
 def test_command_line_says_what_is_wrong(arguments, said, tmp_path):
     done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.exit_code == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_both_files_at_once_are_a_question(tmp_path):
@@ -627,13 +634,13 @@ def test_an_edit_without_effect_is_told_from_an_untouched_stub(edit, status, sai
 
 def test_a_syntax_error_is_one_message_and_leaves_the_rest(tmp_path):
     path = written("02", tmp_path, "py", lambda one: one.solution)
-    assert run("check", str(path), "--only", "attention.bill", cwd=tmp_path).returncode == 0
+    assert run("check", str(path), "--only", "attention.bill", cwd=tmp_path).exit_code == 0
     before = progress.read_progress()
     whole = tmp_path / "whole" / path.name
     whole.parent.mkdir()
     whole.write_text("def scaled_dot_product(q, k, v, mask=None)\n    return q\n")
     done = run("check", str(whole))
-    assert done.returncode == 2 and done.stderr.count("line 1: expected ':'") == 1 and "not yet" not in done.stdout and progress.read_progress() == before
+    assert done.exit_code == 2 and done.stderr.count("line 1: expected ':'") == 1 and "not yet" not in done.stdout and progress.read_progress() == before
     path.write_text(path.read_text().replace("def causal_mask(", "def causal_mask((", 1))       # one cell of many
     verdicts = {one.id: exercises.check_file(path, one.id) for one in exercises.of_chapter("02")}
     wrong = {id: verdict for id, verdict in verdicts.items() if verdict.status != "right"}
@@ -705,7 +712,7 @@ def test_a_damaged_progress_file_is_set_aside():
     assert exercises.check("attention.bill", 301_989_888).status == "right"
     assert list(progress.read_progress()) == ["attention.bill"]
     assert progress.progress_file().with_name("progress.sqlite.broken").read_text().startswith("no database")
-    assert run("progress").returncode == run("exercises").returncode == 0
+    assert run("progress").exit_code == run("exercises").exit_code == 0
 
 
 # --- your own model ---------------------------------------------------------------------------------------------------------------
@@ -770,7 +777,7 @@ def test_hints_count_from_one():
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     done = run("start", "02", "--to", str(tmp_path / "file" / "inside"))
-    assert done.returncode == 2 and "can't be written to" in done.stderr and "Traceback" not in done.stderr
+    assert done.exit_code == 2 and "can't be written to" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_line_says_why_something_is_not_tried(tmp_path):

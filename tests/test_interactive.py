@@ -41,7 +41,9 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.head_switches({"a": WEIGHTS, "b": WEIGHTS.T.contiguous()}, MEASURED, TOKENS, chance=0.25, caption="Heads."),
             interactive.position_map(8, length=6, longest=40, at=(3, 2), caption="Positions."),
             interactive.model_map(SMALL, lengths=(6, 4), caption="A model."),
-            interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes.")]
+            interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes."),
+            interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
+            interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -145,6 +147,15 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.stream_sizes({"a": [1, NAN]}, caption="c"), ["a: 1 of 2", "nan"]),
     (lambda: interactive.stream_sizes({"a": torch.ones(1000)}, caption="c"), ["999 sublayers", "512"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, depth=2, caption="c"), ["depth", "1 to 1", "2"]),
+    (lambda: interactive.cache_growth(SMALL, [], prompt=1, weights=1, memory=1, caption="c"), ["prompt", "1 to 0"]),
+    (lambda: interactive.cache_growth(SMALL, range(30), prompt=1, weights=1, memory=1, caption="c"), ["30 tokens", "24"]),
+    (lambda: interactive.cache_growth(SMALL, "ab", prompt=3, weights=1, memory=1, caption="c"), ["prompt", "1 to 2", "3"]),
+    (lambda: interactive.cache_growth(SMALL, "ab", prompt=1, weights=NAN, memory=1, caption="c"), ["weights", "nan"]),
+    (lambda: interactive.cache_growth(SMALL, "ab", prompt=1, weights=1, memory=1, batch=3, caption="c"), ["batch", "power of 2", "3"]),
+    (lambda: interactive.cache_growth(SMALL, "ab", prompt=1, weights=1, memory=1, length=2**21, caption="c"), ["length", "2097152"]),
+    (lambda: interactive.tile_walk(33, caption="c"), ["length", "2 to 32", "33"]),
+    (lambda: interactive.tile_walk(8, 0, caption="c"), ["width", "0"]),
+    (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
@@ -655,6 +666,41 @@ def test_model_map_finds_the_box_in_the_direction_of_a_key(js):
     lead = lambda n, key: js("model_map", "m.towards(given.boxes, given.n, given.key)", boxes=boxes, n=n, key=key)
     assert [lead(0, key) for key in ("ArrowUp", "ArrowDown", "ArrowRight", "ArrowLeft", "Home", "End", "a")] == [1, 0, 3, 0, 0, 5, None]
     assert [lead(4, key) for key in ("ArrowUp", "ArrowDown", "ArrowRight", "ArrowLeft")] == [5, 3, 4, 1]
+
+
+@pytest.mark.parametrize(("n", "kept", "now", "all_"), [(4, True, 4, 4), (5, True, 1, 5), (9, True, 1, 9), (4, False, 4, 4), (5, False, 5, 9), (6, False, 6, 15)])
+def test_cache_growth_counts_columns(js, n, kept, now, all_):
+    assert js("cache_growth", "[m.computed(given.n, 4, given.kept), m.soFar(given.n, 4, given.kept)]", n=n, kept=kept) == [now, all_]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-2-70b", "mistral-7b"])
+def test_cache_growth_weighs_a_token_as_its_words_say(js, name):
+    shown = interactive.cache_growth(PRESETS[name], TOKENS, prompt=1, weights=1e9, memory=1e10, caption="c")
+    heads = shown.data["shares"][shown.chosen["share"]][1]
+    assert heads == PRESETS[name].n_kv_heads and shown.data["shares"][0][1] == PRESETS[name].n_heads and shown.data["shares"][-1][1] == 1
+    assert f"{js('cache_growth', 'm.bytesOfToken(given.data, given.heads, 2)', data=shown.data, heads=heads):,} bytes for each token" in shown.words
+
+
+@pytest.mark.parametrize(("number", "said"), [(327_680, "328 kB"), (1.5, "1.5 bytes"), (1e9, "1 GB"), (160e9, "160 GB"), (2.684e12, "2.68 TB"), (0, "0 bytes")])
+def test_cache_growth_writes_memory_with_three_digits(js, number, said):
+    assert js("cache_growth", "m.memoryText(given.number)", number=number) == said
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("length", "rows", "columns"), [(16, 4, 4), (16, 5, 3), (7, 7, 2), (8, 1, 8), (9, 2, 1)])
+def test_tile_walk_covers_each_pair_once_and_counts_what_it_moves(js, length, rows, columns, causal):
+    walk = js("tile_walk", "m.tiles(given.length, given.rows, given.columns, given.causal)", length=length, rows=rows, columns=columns, causal=causal)
+    seen, read, before = torch.zeros(length, length), 0, None
+    for i, end, j, stop in walk:
+        seen[i:end, j:stop] += 1
+        read += 2 * (stop - j) * 6 + (0 if before == i else (end - i) * 6)
+        before = i
+    allowed = torch.ones(length, length).tril() if causal else torch.ones(length, length)
+    assert (seen[allowed.bool()] == 1).all() and seen.max() == 1 and all(allowed[i:end, j:stop].any() for i, end, j, stop in walk)
+    moved = js("tile_walk", "m.moved(given.walk, given.walk.length, 6)", walk=walk)
+    assert moved == {"read": read, "written": length * 6}
+    words = interactive.tile_walk(length, 6, tile=(rows, columns), causal=causal, caption="c").words
+    assert f"{len(walk)} tiles" in words and f"{read + length * 6:,} numbers are moved, {js('tile_walk', 'm.plain(given.length, 6)', length=length):,} by" in words
 
 
 @pytest.mark.parametrize(("parameters", "times", "said"), [(0, 6, "none of its own"), (1200, 1, "1,200"), (1000, 6, "1,000 in each of 6 blocks, 6,000 in all")])

@@ -2,31 +2,37 @@
 
 Each page is visited twice, from the disk on a screen and from a server on a phone; what was seen there is looked at by many tests.
 """
+import ast
 import functools
 import gzip
 import json
 import re
+import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin
 
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Visit
 from playwright.sync_api import TimeoutError
 
 from builder import ROOT, SITE, chapters, exercise_notebooks, name, notebooks, primer, studies
-from transformer_course import exercises
+from builder.directives import split
+from transformer_course import exercises, interactive
 
 NOTEBOOKS = [f"nbs/{name(path)}.html" for path in notebooks()]
 PROSE = [f"book/{path.stem}.html" for path in sorted((ROOT / "book").glob("*.md"))]
 PAGES = [*NOTEBOOKS, *PROSE]
 OTHERS = ["search.html", "genindex.html", "_modules/transformer_course/attention.html"]
+EVERY_KIND = ["book/intro.html", "nbs/02_attention.html", "nbs/exercises/02_attention.html", "nbs/studies/02_why_softmax.html", "book/checkers.html"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 def each(pages):
-    "All tests of a page run in one worker, so that it is visited once."
+    "All tests of a page run in one worker, so that it is visited once on a screen and once on a phone."
     return pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages])
 
 
@@ -38,6 +44,8 @@ SEEN = """() => {
     prose: all("p, li, td, figcaption, h1, h2, h3").map((node) => node.innerText).join("\\n"),
     pictures: all("figure.picture").length, captions: all("figure.picture figcaption, figure.live figcaption").map((node) => node.innerText.trim()),
     silent: all("img, svg").filter((node) => !hidden(node) && !(node.getAttribute("alt") || node.getAttribute("aria-label"))).map((node) => node.outerHTML.slice(0, 100)),
+    figures: all("[data-figure]").map((root) => ({name: root.dataset.figure, messages: root.querySelectorAll(".live-message").length, parts: root.querySelectorAll(".live-body > *").length,
+      caption: root.querySelector("figcaption").innerText.trim(), words: root.querySelector(".live-words").textContent})),
     maths: [all(".math").length, all("mjx-container").length, all("mjx-merror").length], serif: document.fonts.check('18px "Source Serif 4"'),
   };
 }"""
@@ -52,10 +60,30 @@ CUT_CAPTIONS = """() => [...document.querySelectorAll("div.numbers")].filter((ta
 }).map((table) => table.querySelector("caption").textContent)"""
 
 
-def serious(page, **options) -> list:
+def serious(page, context=None, **options) -> list:
     "What axe finds, without the much longer report on what is in order."
-    found = Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+    found = Axe().run(page, context, {"resultTypes": ["violations"], **options}).response["violations"]
     return [(v["id"], [node["html"][:160] for node in v["nodes"]][:3]) for v in found if v["impact"] in {"serious", "critical"}]
+
+
+def looked_at(path: str) -> dict:
+    "What axe looks at: all of a page; of the reference, which is one long list from one mould, its first module and what is around it."
+    return {"exclude": [["#module-transformer_course\\.prediction ~ section"]]} if path == "book/reference.html" else {}
+
+
+def called(path: Path) -> list[str]:
+    "The interactive figures that a notebook shows: the calls that end its cells."
+    names = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        marks, source = split(cell.source) if cell.cell_type == "code" else ({}, "")
+        body = [] if {"hide", "eval"} & set(marks) or source.startswith("%") else ast.parse(source).body
+        if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
+            function = body[-1].value.func
+            names.append(getattr(function, "id", getattr(function, "attr", None)))
+    return [one for one in names if one in interactive.FIGURES]
+
+
+HELD = {f"nbs/{name(path)}.html": held for path in notebooks() if (held := called(path))}           # figures by page
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +92,12 @@ def on_screen(browser, built):
     def look(path: str) -> dict:
         one = Visit(browser, built.as_uri(), color_scheme="light")
         page = one.open(path)
-        seen = page.evaluate(SEEN) | {"trouble": one.trouble, "light": serious(page)}
+        page.wait_for_function("!document.querySelector('[data-figure]:not([data-ready])')")
+        seen = page.evaluate(SEEN) | {"trouble": one.trouble, "light": serious(page, looked_at(path))}
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         page.wait_for_timeout(400)                                      # colours glide
-        seen["dark"], seen["wide"] = serious(page, runOnly=["color-contrast"]), []      # nothing but colours has changed
+        seen["dark"], seen["wide"] = serious(page, looked_at(path), runOnly=["color-contrast"]), []      # nothing but colours has changed
         for width in (600, 768, 900, 1000, 1100, 1190, 1280):          # at some of them side notes have no margin
             page.set_viewport_size({"width": width, "height": 900})
             try:
@@ -86,7 +115,8 @@ def on_a_phone(browser, site):
     def look(path: str) -> dict:
         one = Visit(browser, site, color_scheme="light", **PHONE)
         page = one.open(path)
-        seen = {"trouble": one.trouble, "sideways": page.evaluate(SIDEWAYS), "width": page.evaluate("document.documentElement.scrollWidth"), "axe": serious(page),
+        rules = {} if path in EVERY_KIND else {"runOnly": ["scrollable-region-focusable"]}             # what the width changes inside a page
+        seen = {"trouble": one.trouble, "sideways": page.evaluate(SIDEWAYS), "width": page.evaluate("document.documentElement.scrollWidth"), "axe": serious(page, **rules),
                 "small": page.evaluate(SMALL), "cut": page.evaluate(CUT_CAPTIONS), "tables": page.locator("div.numbers").count()}
         one.context.close()
         return seen
@@ -150,6 +180,15 @@ def test_every_picture_has_words(on_screen, page):
     assert seen["silent"] == [] and all(caption.endswith((".", "?")) for caption in seen["captions"])
     if page in [f"nbs/{name(path)}.html" for path in chapters()]:
         assert seen["pictures"] >= 3 and len(seen["captions"]) >= seen["pictures"]
+
+
+@each(HELD)
+def test_every_figure_is_there_with_its_words(on_screen, page):
+    found = on_screen(page)["figures"]
+    assert Counter(one["name"] for one in found) >= Counter(HELD[page])
+    for one in found:
+        assert one["messages"] == 0 and one["parts"] >= 3 and one["caption"].endswith((".", "?"))
+        assert len(one["words"]) > 80 and re.search(r"\d", one["words"])
 
 
 @pytest.mark.xdist_group("one worker")
@@ -340,3 +379,11 @@ def test_site_is_complete(built):
     for path in exercise_notebooks():
         assert (SITE / "exercises" / path.name).exists() and (SITE / "exercises" / f"{path.stem}.py").exists()
     assert (SITE / ".nojekyll").exists() and Path(SITE / "index.html").exists()
+
+
+def test_wheel_holds_the_package_and_its_data(built, tmp_path):
+    wheel = next((built / "wheel").glob("*.whl"))
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    packed = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "transformer_course").rglob("*") if path.is_file()}
+    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "transformer_course").rglob("*") if path.suffix in {".py", ".json", ".js", ".css"}}
+    assert packed == kept - {"transformer_course/_modidx.py"}, "nbdev's index is for those who edit notebooks"

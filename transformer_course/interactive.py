@@ -28,7 +28,7 @@ from .figures import spoken
 # %% auto #0
 __all__ = ['FIGURES', 'Numbers', 'module', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map', 'attention_steps',
            'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches', 'model_map',
-           'stream_sizes']
+           'stream_sizes', 'cache_growth', 'tile_walk']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -42,6 +42,8 @@ FIGURES = (
     "position_map",
     "model_map",
     "stream_sizes",
+    "cache_growth",
+    "tile_walk",
 )
 
 
@@ -1168,3 +1170,100 @@ def stream_sizes(
     data = {"names": list(rows), "sizes": [_short(row) for row in rows.values()]}
     chosen = {"depth": depth, "scale": scales.index(scale), "on": [True] * len(rows)}
     return InteractiveFigure("stream_sizes", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #6bff2a69
+def cache_growth(
+    config: Config,
+    tokens: Numbers,
+    *,
+    prompt: int,
+    weights: float,
+    memory: float,
+    caption: str,
+    length: int = 4096,
+    batch: int = 1,
+) -> InteractiveFigure:
+    """What a cache keeps of a text, and the memory that it takes in a model's layers.
+
+    The first `prompt` of `tokens` are read at once, the others are written. `weights`
+    and `memory` are bytes, of the model and of the device; `length` tokens and `batch`
+    texts, both powers of 2, are weighed at first. Besides the key heads of `config`,
+    a reader can choose one for each query head, or one for all.
+    Raises ValueError for sizes that can't be drawn or are no powers of 2.
+    """
+    tokens = _tokens(tokens)
+    _at_most(24, len(tokens), "tokens")
+    prompt = _among(prompt, 1, len(tokens), "prompt")
+    for name, size in (("weights", weights), ("memory", memory)):
+        if not 1 <= size < float("inf"):
+            raise ValueError(f"{name} must be a number of bytes, got {size}")
+    exponents = _exponent(length, 2**20, "length"), _exponent(batch, 2**10, "batch")
+    ways = {1: "one for all", config.n_heads: "one for each query head"}
+    ways.setdefault(config.n_kv_heads, "shared by groups")
+    shares = [[ways[number], number] for number in sorted(ways, reverse=True)]
+    layers, width = config.n_layers, config.d_head
+    token = 4 * layers * config.n_kv_heads * width
+    words = (
+        f"A cache of {layers} layers with {config.n_kv_heads} key heads of {width} "
+        f"numbers: {token:,} bytes for each token in 16 bits, "
+        f"{token * length * batch:,} for {batch} texts of {length:,} tokens, beside "
+        f"{weights:,.0f} bytes of weights, on a device with {memory:,.0f}."
+    )
+    data = {
+        "tokens": tokens,
+        "prompt": prompt,
+        "layers": layers,
+        "width": width,
+        "shares": shares,
+        "weights": float(weights),
+        "memory": float(memory),
+        "longest": 20,
+    }
+    share = [number for _, number in shares].index(config.n_kv_heads)
+    sizes = {"length": exponents[0], "batch": exponents[1], "share": share, "format": 1}
+    chosen = {"shown": prompt, "kept": True, **sizes}
+    return InteractiveFigure("cache_growth", data, chosen, caption, words)
+
+
+def _exponent(number: int, most: int, what: str) -> int:
+    number = _among(number, 1, most, what)
+    if number & (number - 1):
+        raise ValueError(f"{what} must be a power of 2, got {number}")
+    return number.bit_length() - 1
+
+# %% ../nbs/tools/interactive.ipynb #0be2cdcf
+def tile_walk(
+    length: int = 16,
+    width: int = 8,
+    *,
+    caption: str,
+    tile: tuple[int, int] = (4, 4),
+    causal: bool = False,
+) -> InteractiveFigure:
+    """Tiled attention as a player, with the numbers that it reads and writes.
+
+    `length` tokens have queries, keys and values of `width` numbers; `tile` says how
+    many queries and keys a tile has at first. Where `causal`, tiles are left out in
+    which nothing may be read.
+    Raises ValueError for sizes that can't be drawn.
+    Source: Dao et al. 2022, algorithm 1 (here with the queries in the outer loop).
+    """
+    length = _among(length, 2, 32, "length")
+    width = _among(width, 1, 1024, "width")
+    rows, columns = (_among(side, 1, length, "a side of a tile") for side in tile)
+    walk = [
+        (i, j)
+        for i in range(0, length, rows)
+        for j in range(0, length, columns)
+        if not causal or j < min(i + rows, length)
+    ]
+    keys = sum(min(j + columns, length) - j for _, j in walk)
+    plain = 4 * length * width + 4 * length**2
+    words = (
+        f"Attention of {length} tokens in {len(walk)} tiles of {rows} queries and "
+        f"{columns} keys, each of {width} numbers: {2 * (length + keys) * width:,} "
+        f"numbers are moved, {plain:,} by the algorithm that stores the matrix."
+    )
+    data = {"length": length, "width": width, "causal": bool(causal)}
+    chosen = {"rows": rows, "columns": columns, "step": 1}
+    return InteractiveFigure("tile_walk", data, chosen, caption, words)
