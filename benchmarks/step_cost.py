@@ -4,8 +4,8 @@ import time
 from functools import partial
 
 import torch
-from builder.records import record
 
+from builder.records import record
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
 from transformer_course.kv_cache import CachedModel, PreallocatedCache
