@@ -411,3 +411,27 @@ def test_other_models_and_prompts_are_refused():
         with pytest.raises(ValueError):
             generate(model(), prompt, 2)
     assert generate(model(), some(1, 4), 10).shape == (1, 14)
+
+
+def test_keys_share_scales_by_channel_and_values_by_token():
+    torch.manual_seed(0)
+    k, v = torch.randn(1, 2, 8, 6), torch.randn(1, 2, 8, 5)
+    k[..., 3] *= 1000  # one channel of the keys, one token of the values
+    v[:, :, 2] *= 1000
+    keys, values = QuantisedCache(8).append(k, v)
+    others = torch.arange(6) != 3
+    close(keys[..., others], k[..., others], 0.02)
+    rest = torch.arange(8) != 2
+    close(values[:, :, rest], v[:, :, rest], 0.02)
+
+
+def test_selected_rows_keep_their_padding():
+    one = model()
+    tokens, mask = left_pad([[3, 1, 4, 1, 5], [9, 2]])
+    reader = CachedModel(one)
+    reader(tokens, mask)
+    reader.select(torch.tensor([1, 0, 1]))
+    new = torch.tensor([[4], [6], [8]])
+    logits = reader(new)[:, 0]
+    for row, text in enumerate(([9, 2, 4], [3, 1, 4, 1, 5, 6], [9, 2, 8])):
+        close(logits[row], one(torch.tensor([text]))[0, -1].detach())
