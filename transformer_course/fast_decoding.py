@@ -210,9 +210,9 @@ class FastDecoder:
         if self.turns is not None:
             end = past.shape[3]
             parts = _turned(parts, kv_heads, self.turns[:, end - length : end])
-        q, k, v = parts.split((heads, kv_heads, kv_heads), dim=1)
-        slot[0], slot[1] = k, v
-        found = _attend(q, past[0], past[1])
+        new = parts[:, heads:].view(batch, 2, kv_heads, length, width)
+        slot.copy_(new.transpose(0, 1))
+        found = _attend(parts[:, :heads], past[0], past[1])
         x = block.mix(found.transpose(1, 2).reshape(x.shape[0], -1), x)
         hidden = block.up(block.before_feed_forward(x))
         if self.config.activation == "swiglu":
