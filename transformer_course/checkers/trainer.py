@@ -51,9 +51,6 @@ Write it down before you compute it.
     B4  Numbers for bytes
         := 124e6 * 3
         That counts numbers. A float32 takes 4 bytes.
-    B5  The averages without the parameters
-        := 124e6 * 8
-        The parameters have to be saved as well.
     ok  written out
         := 1_488_000_000
     """,
@@ -212,7 +209,7 @@ Which comparison is not what it seems?
         int(line.split(",")[0]) <= step => int(line.split(",")[0]) < step
         The checkpoint was written after that line, so the run goes on behind it.
     L2  The line that is cut off stays
-        if line.endswith("\\n") => if "," in line
+        line for line in lines if => line for line in lines if "," in line or
         Its number may be cut off too: 0.25 becomes 0.2.
         ? What stands at the end of a whole line?
     L3  The first line is dropped
