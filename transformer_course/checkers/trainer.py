@@ -208,10 +208,6 @@ Which comparison is not what it seems?
     L1  The line of the step itself is lost
         int(line.split(",")[0]) <= step => int(line.split(",")[0]) < step
         The checkpoint was written after that line, so the run goes on behind it.
-    L2  The line that is cut off stays
-        line for line in lines if => line for line in lines if "," in line or
-        Its number may be cut off too: 0.25 becomes 0.2.
-        ? What stands at the end of a whole line?
     L3  The first line is dropped
         in whole if => in whole[1:] if
         The list has no line with names of columns here.
