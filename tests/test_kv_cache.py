@@ -435,3 +435,11 @@ def test_selected_rows_keep_their_padding():
     logits = reader(new)[:, 0]
     for row, text in enumerate(([9, 2, 4], [3, 1, 4, 1, 5, 6], [9, 2, 8])):
         close(logits[row], one(torch.tensor([text]))[0, -1].detach())
+
+
+def test_the_model_writes_in_evaluation_mode():
+    one = model(dropout=0.5)
+    expected = generate(one, some(2, 4), 8, temperature=0)
+    one.train()
+    assert torch.equal(generate(one, some(2, 4), 8, temperature=0), expected)
+    assert torch.equal(generate(one, some(2, 4), 8, temperature=0, use_cache=False), expected) and one.training
