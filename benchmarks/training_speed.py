@@ -27,7 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 from builder.records import record
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
-from transformer_course.trainer import causal_attention, fused
+from transformer_course.trainer import causal_attention, fused, fused_loss
+from transformer_course.training import train_step
 
 torch.set_num_threads(1)
 RACES = {  # sizes; sequences in a batch; rounds; steps in a turn
@@ -103,6 +104,7 @@ class TorchEncoder(nn.Module):
 # who: how it is built; fused AdamW; compiled; autocast to bfloat16
 CONTENDERS = {
     "ours": (ours, True, False, False),
+    "ours, with clipping": (ours, True, False, False),                # `train_step`, as a run takes it; the others don't clip
     "ours, compiled": (ours, True, True, False),
     "ours, bfloat16": (ours, True, False, True),
     "ours, chapter 7's GPT as it is": (plain, True, False, False),
@@ -142,8 +144,14 @@ def stepper(who, config, batch_size):
         optimizer.step()
         return loss.detach()
 
-    step.parts = model, optimizer
-    return step
+    def clipped_step():
+        nonlocal taken
+        taken += 1
+        return train_step(model.model, optimizer, [batches[taken % len(batches)]], loss=fused_loss)[0]
+
+    taker = clipped_step if who == "ours, with clipping" else step
+    taker.parts = model, optimizer
+    return taker
 
 
 def status(key):
