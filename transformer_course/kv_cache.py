@@ -88,9 +88,8 @@ class Cache(Protocol):
 
     `append` takes those of new tokens, (B, h_kv, T, k), and returns what the new
     tokens may read: the keys and values of the last S tokens, in their order.
-    `length` counts all tokens that came, and `window` says how many of them a query
-    reads, None for all. `nbytes` is the memory of all tensors, in bytes. `select` keeps
-    some rows of the batch, in any order.
+    `length` counts all tokens that came; a query reads the last `window`, or all.
+    `nbytes` is the memory in bytes. `select` keeps rows of the batch, in any order.
     """
 
     length: int
@@ -132,7 +131,7 @@ class GrowingCache(_Kept):
         self.kept, self.length = (k, v), k.shape[2]
         return k, v
 
-# %% ../nbs/09_kv_cache.ipynb #ed6e6d4a
+
 class PreallocatedCache(_Kept):
     """Room for `max_len` tokens from the start, so that no step copies the old ones.
 
@@ -225,8 +224,7 @@ class CachedModel:
 
     Each call takes the next tokens (B, T), and gives their logits (B, T, V), as the
     model would after all tokens so far. `real` (B, T) is False at padding on the left.
-    `cache` makes the cache of each layer. No gradients are kept.
-    Raises ValueError for a model without such blocks.
+    `cache` makes that of each layer. No gradients. Raises ValueError for other models.
     """
 
     def __init__(self, model: Callable, cache: Callable[[], Cache] = GrowingCache):
@@ -300,9 +298,8 @@ def cache_bytes(
 class SlidingCache(_Kept):
     """The last `window` tokens: each new one takes the place of the oldest.
 
-    A query reads the last `window` tokens, itself among them, and the memory is that
-    of `window` tokens for ever.
-    Source: Beltagy et al. 2020, section 3.1; Jiang et al. 2023, section 2.1.
+    A query reads the last `window` tokens, itself among them. The memory never grows.
+    Source: Beltagy et al. 2020, section 3.1; Jiang et al. 2023, section 2.
     """
 
     def __init__(self, window: int):
@@ -347,7 +344,7 @@ class QuantisedCache(_Kept):
 
     Tokens are packed in groups. Keys share a scale along the tokens of a group, values
     along the channels of a token. The last few, less than a group, stay as they are.
-    Source: Liu et al. 2024, section 3.2, with 8 bits and no zero point.
+    Source: Liu et al. 2024, section 3.3, with 8 bits and no zero point.
     """
 
     def __init__(self, group: int = 32):
@@ -408,7 +405,7 @@ def penalise(
 
     Positive ones are divided by it, negative ones multiplied. `mask` (B, T) is False
     at padding, which does not count. Raises ValueError for a penalty of 0 or less.
-    Source: Keskar et al. 2019, section 4.1.
+    Source: Keskar et al. 2019, section 4.1; the rule for signs is that of `transformers`.
     """
     if penalty <= 0:
         raise ValueError(f"repetition_penalty={penalty} must be above 0")
