@@ -405,7 +405,7 @@ def penalise(
 
     Positive ones are divided by it, negative ones multiplied. `mask` (B, T) is False
     at padding, which does not count. Raises ValueError for a penalty of 0 or less.
-    Source: Keskar et al. 2019, section 4.1; the rule for signs is that of `transformers`.
+    Source: Keskar et al. 2019, section 4.1; the signs as in `transformers`.
     """
     if penalty <= 0:
         raise ValueError(f"repetition_penalty={penalty} must be above 0")
