@@ -46,7 +46,7 @@ def adamw(model, rate: float, decay: float = DECAY):
 
 
 def descent(model, rate: float, momentum: float = 0.0):
-    return torch.optim.SGD(decay_groups(model, DECAY), lr=rate, momentum=momentum)
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)          # no decay, which at such rates would be far stronger than AdamW's
 
 
 def smoothed(model, batch):
