@@ -22,7 +22,7 @@ from builder.browser import installed
 from builder.records import record
 from transformer_course.interactive import FIGURES
 
-ROUNDS = 15
+ROUNDS = 5
 PAGE, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 FIGURE = re.compile(r'<figure class="live" data-figure="(\w+)">.*?</figure>', re.S)
 CODE = re.compile(r'<(?:script|link)[^>]*_static/figures/(\w+)\.[^>]*>(?:</script>)?')
