@@ -11,10 +11,10 @@ from ..grading.verdicts import Exercise
 CHAPTER = "10b_triton_flash"
 
 # %% ../../nbs/exercises/10b_triton_flash.ipynb #10fbe005
-programs = 4 * 32 * -(-3000 // 128)
+programs = 6 * 32 * -(-3000 // 128)
 
 # %% ../../nbs/exercises/10b_triton_flash.ipynb #10fbe006
-texts, heads, kv_heads, tokens, rows = 4, 32, 8, 3000, 128
+texts, heads, kv_heads, tokens, rows = 6, 32, 8, 3000, 128
 
 # %% ../../nbs/exercises/10b_triton_flash.ipynb #10fbe007
 programs_exercise = Exercise(
@@ -25,7 +25,7 @@ programs_exercise = Exercise(
     importance=2,
     minutes=5,
     task=r"""
-A layer has 32 query heads and 8 key-value heads. Its batch holds 4 texts of 3,000 tokens.
+A layer has 32 query heads and 8 key-value heads. Its batch holds 6 texts of 3,000 tokens.
 How many programs does the forward kernel start for it, with tiles of 128 queries and 64 keys?
 Write the number down before you compute it.
 """,
@@ -34,7 +34,7 @@ Write the number down before you compute it.
         "3,000 is no multiple of 128. The last tile is not full, and needs a program too.",
         "The tiles of one head, times the query heads, times the texts.",
     ],
-    reference="programs = 4 * 32 * -(-3000 // 128)",
+    reference="programs = 6 * 32 * -(-3000 // 128)",
     tolerance=1e-7,
     variants=r"""
     P1  The last tile is missing
@@ -46,7 +46,7 @@ Write the number down before you compute it.
         ? Whose tile does a program of the forward kernel write?
     P3  One text only
         := heads * -(-tokens // rows)
-        The batch has four texts.
+        The batch has six texts.
     P4  Tiles of keys
         := texts * heads * -(-tokens // 64)
         Programs are counted by tiles of queries, 128 rows each. The tiles of keys pass by inside a program, one after another.
