@@ -140,7 +140,15 @@ def test_another_way_to_share_is_refused():
         wrapped(torch.nn.Linear(2, 2), Processes(), "both")
 
 
-def test_the_first_signal_is_noted_and_the_second_ends():
+@pytest.fixture
+def interruptible():
+    "Ctrl-C as in a terminal; a job that a shell has put into the background ignores it."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_is_noted_and_the_second_ends(interruptible):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
         assert stop.after_step(Processes()) == 0
