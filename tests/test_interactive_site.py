@@ -965,8 +965,8 @@ def test_cache_growth_weighs_the_cache(drawn):
     expect(title).to_have_text(f"Cache: {32 * token * 4096 / 1e9:.1f} GB, which does not fit")
     chip(found, "Key heads", 2).click()
     expect(title).to_have_text(f"Cache: {token // 2 * 4096 / 1e6:.0f} MB")
-    bars = [found.locator(".live-meter .live-bar").nth(n).bounding_box()["width"] for n in (0, 1)]
-    assert bars[1] / bars[0] == pytest.approx(token / 2 * 4096 / 138e9, rel=0.1)
+    bars = [found.locator(".live-meter .live-bar").nth(n).evaluate("(node) => parseFloat(node.style.inlineSize)") for n in (0, 1)]
+    assert bars[1] / bars[0] == pytest.approx(token / 2 * 4096 / 138e9, rel=1e-3)
     assert unfolded(found).count() == 11
 
 
