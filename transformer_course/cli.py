@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['app', 'console', 'COLOURS', 'MARKS', 'Chapter', 'Id', 'STATUSES', 'list_exercises', 'start', 'check', 'hint',
-           'solution', 'assemble', 'real_weights', 'show_progress', 'train', 'generate']
+           'solution', 'assemble', 'real_weights', 'show_progress', 'train', 'generate', 'count']
 
 # %% ../nbs/tools/cli.ipynb #ebbf61ee
 import importlib
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from . import exercises
+from .config import PRESETS
 from .grading import progress
 from .grading.sandbox import Misfit
 from .grading.verdicts import Exercise, Verdict
@@ -411,3 +414,75 @@ def generate(
         print(trainer.write(model, tokenizer, prompt, max_len=max_len, **options))
     except (ValueError, RuntimeError) as error:
         raise _stop(str(error)) from None
+
+# %% ../nbs/tools/cli.ipynb #7ec3b7e6
+@app.command()
+def count(
+    model: Annotated[
+        str, typer.Argument(help="A preset, or a config.json of Hugging Face.")
+    ],
+    length: Annotated[
+        int | None, _option("Tokens of a text; else the longest.", min=1)
+    ] = None,
+    batch: Annotated[int, _option("Texts at once.", min=1)] = 1,
+) -> None:
+    "Count a model's parameters, operations and memory from its config alone."
+    scaling = importlib.import_module("transformer_course.scaling")
+    try:
+        config = _config(model, scaling.config_from_file)
+        length = length or config.max_len
+        costs = _costs(config, length, batch, scaling)
+    except ValueError as error:
+        raise _stop(str(error)) from None
+    counted = scaling.count_parameters(config)
+    parts = counted._asdict()
+    unused = parts.pop("unused")
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("", "left"), ("parameters", "right"), ("share", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)
+    for name, number in parts.items():
+        said = name.replace("_", "-")
+        table.add_row(said, f"{number:,}", f"{number / counted.total:.1%}")
+    table.add_row("in all", f"{counted.total:,}", "", style="bold")
+    if unused:
+        share = f"{counted.active / counted.total:.1%}"
+        table.add_row("a token uses", f"{counted.active:,}", share)
+    console.print(table)
+    for name, cost in costs.items():
+        console.print(f"{name}: {cost}", markup=False, soft_wrap=True)
+
+
+def _config(model: str, from_file: Callable):
+    "Of a preset, a file or a folder. ValueError for what is none of them."
+    if model in PRESETS:
+        return PRESETS[model]
+    if Path(model).exists():
+        return from_file(model)
+    known = ", ".join(PRESETS)
+    raise ValueError(f"{model} is no file, and no preset: those are {known}")
+
+
+def _costs(config, length: int, batch: int, scaling) -> dict[str, str]:
+    "What else a model costs, in words. ValueError for lengths that do not fit."
+    texts = f"{batch:,} x {length:,} tokens"
+    forward = scaling.flops_per_token(config, length)
+    costs = {"operations per token": _large(forward, "FLOPs") + " forward, "}
+    costs["operations per token"] += _large(3 * forward, "FLOPs") + " in training"
+    weights = scaling.count_parameters(config).total
+    costs["weights"] = _large(2 * weights, "B") + " in 16 bits"
+    if config.kind == "decoder":
+        cache = scaling.cache_bytes(config, length, batch)
+        costs[f"cache of {texts}"] = _large(cache / 2, "B") + " in 16 bits"
+        if config.positions != "alibi" and not config.dropout:
+            memory = scaling.training_memory(config, batch, length)
+            costs[f"training on {texts}"] = (
+                f"{_large(memory.total, 'B')} in 32 bits, "
+                f"{_large(memory.activations, 'B')} of them activations"
+            )
+    return costs
+
+
+def _large(number: float, unit: str) -> str:
+    "A number with three digits and the prefix of its unit."
+    power = min(max(int(math.log10(number)) // 3, 0), 4)
+    return f"{number / 1000**power:,.3g} {' kMGT'[power].strip()}{unit}"
