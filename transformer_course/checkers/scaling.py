@@ -117,7 +117,7 @@ def in_modules(config):
             )
     return sum(p.numel() for part in parts for p in part.parameters())
 
-# %% ../../nbs/exercises/11_scaling.ipynb #0bdddfd0
+# %% ../../nbs/exercises/11_scaling.ipynb #6dcb992e
 layer_parameters_exercise = Exercise(
     id="scaling.layer_parameters",
     title="The parameters of a block",
@@ -184,12 +184,15 @@ A config has `d_model`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff`, `activation`,
     ],
     variants=r"""
     C8  Keys and values counted for all query heads
-        config.n_kv_heads * config.d_head => d
+        config.n_kv_heads * config.d_head => config.d_model
         Off by 2 d (d - d_kv): grouped heads share keys and values, and those matrices have n_kv_heads · d_head columns.
         ? Which shape has the map to keys if 6 query heads share 2 key-value heads?
     C8b  The width of a head is missing
         config.n_kv_heads * config.d_head => config.n_kv_heads
         A key-value head has d_head columns, not one.
+    C8h  Heads for groups
+        config.n_kv_heads * config.d_head => config.d_model // config.n_kv_heads
+        There are n_kv_heads heads, each of them d_head wide. (n_heads / n_kv_heads query heads share one.)
     C8c  The output projection is narrow
         2 * d * d + 2 * d * d_kv => d * d + 3 * d * d_kv
         or 2 * d * d + 2 * d * d_kv => d * d + 3 * d * d_kv
@@ -249,6 +252,9 @@ A config has `d_model`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff`, `activation`,
     C2f  Biases of full width for keys and values
         biases = 2 * d + 2 * d_kv => biases = 4 * d
         A bias has as many numbers as its matrix has columns.
+    C2h  SwiGLU without biases
+        2 * d + 2 * d_kv + n_up * f + d => 2 * d + 2 * d_kv + (n_up * f + d) * (n_up == 1)
+        LLaMA has none, but here config.bias decides, for all matrices.
     C2g  The gate has no bias
         biases = 2 * d + 2 * d_kv + n_up * f => biases = 2 * d + 2 * d_kv + f
         Where there are biases, each of the three matrices of SwiGLU has one.
@@ -341,7 +347,7 @@ def rows_of_d(config, one_block, one_expert):
     active = shared + config.n_active_experts * one_expert
     return [outside + config.n_layers * block for block in (one_block, active)]
 
-# %% ../../nbs/exercises/11_scaling.ipynb #35e0b90d
+# %% ../../nbs/exercises/11_scaling.ipynb #f4cb45c1
 mixture = {"n_experts": 4, "n_active_experts": 1}
 total_parameters_exercise = Exercise(
     id="scaling.total_parameters",
@@ -499,6 +505,9 @@ In a mixture, each block has `n_experts` experts, and a token uses `n_active_exp
     C6j  The unused are returned
         return total, total - => return total,
         Asked for are the parameters that a token uses, not the others.
+    C6m  The experts alone
+        return total, total - config.n_layers * unused * one_expert => return total, config.n_layers * config.n_active_experts * one_expert
+        A token uses all the rest, too: embeddings, attention, norms, and the head.
     C6k  A share of everything
         return total, total - config.n_layers * unused * one_expert => return total, total * config.n_active_experts / config.n_experts
         Attention, norms and embeddings are used by every token. Only experts are left out.
@@ -571,7 +580,7 @@ def every_parameter_and_keys(config, length, training=False):
     keys = length if config.window is None else min(length, config.window)
     return every_parameter(config, length, training) + reads * keys
 
-# %% ../../nbs/exercises/11_scaling.ipynb #e5bf534d
+# %% ../../nbs/exercises/11_scaling.ipynb #f65fa671
 gated = {"activation": "swiglu", "bias": False, "norm": "rms", "positions": "rope"}
 flops_exercise = Exercise(
     id="scaling.flops",
@@ -606,6 +615,7 @@ In training, the backward pass comes on top of the forward pass.
         counted("SwiGLU", small(16, 4, d_ff=24, activation="swiglu"), 12),
         counted("a narrow feed-forward layer", small(14, 7, 4, d_ff=10), 21),
         counted("a small window", small(6, 3, window=5), 30),
+        counted("a window of most of the text", small(7, 1, 3, window=20), 25),
         counted("a window larger than the text", small(9, 3, 2, window=20), 13),
         counted(
             "a window of one token more than the text", small(8, 2, 3, window=13), 12
@@ -693,7 +703,8 @@ In training, the backward pass comes on top of the forward pass.
         min(length, config.window) => config.window
         There are no more keys than tokens in the text.
     C10m  The longest text
-        keys = length if => keys = config.max_len if
+        := lambda config, length, training=False: right(config, config.max_len, training)
+        or keys = length if => keys = config.max_len if
         or length if config.window is None else min(length, config.window) => config.max_len
         The text has `length` tokens. max_len is the most that the model can read.
     C10n  No scores for the keys, without a window
@@ -745,7 +756,7 @@ In training, the backward pass comes on top of the forward pass.
 n_tokens = 32 * 1_024
 inputs, logits = 24 * n_tokens * 2_048 * 2 / 1e9, n_tokens * 32_000 * 4 / 1e9
 
-# %% ../../nbs/exercises/11_scaling.ipynb #f258f342
+# %% ../../nbs/exercises/11_scaling.ipynb #29a2fd05
 training_memory_exercise = Exercise(
     id="scaling.training_memory",
     title="Predict the memory",
@@ -777,6 +788,15 @@ Write it down before you compute it.
     C11b  The activations are left out
         := 20.8
         Right so far: 16 bytes for each parameter. Inputs of blocks and logits are kept for each token of the step.
+    C11x  Weights and gradients alone
+        := 1.3 * (2 + 2)
+        The optimiser keeps three numbers for each parameter, and activations are kept for each token.
+    C11y  The optimiser alone
+        := 1.3 * 12
+        Weights and gradients take memory too, and activations are kept for each token.
+    C11z  Bytes a parameter
+        := 16
+        Right so far: 16 bytes for each parameter. There are 1.3 billion of them, and activations are kept for each token.
     C11c  The activations alone
         := inputs + logits
         Off by exactly 16 bytes for each parameter: weights, gradients, and what the optimiser keeps.
@@ -863,7 +883,7 @@ def intensity(shapes, n_tokens, n_bytes, operations, bandwidth):
     limit = "arithmetic" if work / operations > moved / bandwidth else "bytes"
     return work / moved, limit
 
-# %% ../../nbs/exercises/11_scaling.ipynb #dfab585f
+# %% ../../nbs/exercises/11_scaling.ipynb #c138fc43
 a100 = {"operations": 312e12, "bandwidth": 1.555e12}
 h100 = {"operations": 989e12, "bandwidth": 3.35e12}
 laptop = {"operations": 2e11, "bandwidth": 5e10}
@@ -877,6 +897,8 @@ def step(about, shapes, n_tokens, n_bytes=2, machine=laptop):
         found, limit = pair(call(answer, *given), said)
         limit = limit.strip().lower() if isinstance(limit, str) else limit
         if limit not in ("arithmetic", "bytes"):
+            if isinstance(limit, int | float) and isinstance(found, str):
+                raise Misconduct("The results are in the other order.")
             raise Misconduct('The second result is "arithmetic" or "bytes".')
         return [found, limit]
 
@@ -910,7 +932,7 @@ def product_by_product(shapes, *given):
     limits = [limit for _, limit in each]
     return sum(one for one, _ in each) / len(each), max(limits, key=limits.count)
 
-# %% ../../nbs/exercises/11_scaling.ipynb #08fafb6f
+# %% ../../nbs/exercises/11_scaling.ipynb #f6e08326
 up_down = [(12_288, 49_152), (49_152, 12_288)]
 intensity_exercise = Exercise(
     id="scaling.intensity",
@@ -965,6 +987,10 @@ Then compare the step with the machine. One of the two takes longer: the arithme
     C15b  Numbers, not bytes
         moved = n_bytes * sum => moved = sum
         Each number takes n_bytes bytes.
+    C15v  Always two bytes
+        moved = n_bytes * sum => moved = 2 * sum
+        or moved = n_bytes * sum => moved = 4 * sum
+        Each number takes n_bytes bytes, and that is given.
     C15c  Bits, not bytes
         moved = n_bytes * sum => moved = 8 * n_bytes * sum
         A byte has eight bits: bytes are asked for.
@@ -1029,7 +1055,6 @@ Then compare the step with the machine. One of the two takes longer: the arithme
     C15s  In the other order
         return work / moved, limit => return limit, work / moved
         First FLOPs per byte, then what limits the step.
-        = raises what is said of a second result that is no limit
     C15t  FLOPs alone
         return work / moved, limit => return work, limit
         Divide them by the bytes.
@@ -1112,7 +1137,7 @@ def mean_of_slopes(sizes, losses, floor):
     slope = ((y[1:] - y[:-1]) / (x[1:] - x[:-1])).mean()
     return (y.mean() - slope * x.mean()).exp(), -slope
 
-# %% ../../nbs/exercises/11_scaling.ipynb #eaefbdd8
+# %% ../../nbs/exercises/11_scaling.ipynb #b34a85ad
 powers = [1e6, 1e7, 1e8, 1e9, 1e10]
 fit_exercise = Exercise(
     id="scaling.fit",
@@ -1224,6 +1249,9 @@ Then you can say what the loss of a model would be that nobody has trained.
     C16n  Divided by the spread of the losses
         ((x - x.mean()) ** 2).sum() => ((y - y.mean()) ** 2).sum()
         The loss is predicted from the size: divide by the sum of (x - mean x)².
+    C16v  A mean and a variance that do not fit
+        ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum() => ((x - x.mean()) * (y - y.mean())).mean() / x.var()
+        `var` divides by n - 1, and `mean` by n. Take two sums, or two means.
     C16o  The line predicts sizes
         ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum() => ((y - y.mean()) ** 2).sum() / ((x - x.mean()) * (y - y.mean())).sum()
         The nearest line for predicting sizes from losses is another one. Here the distances are those of the losses.
@@ -1312,7 +1340,7 @@ def equal_terms(flops, A, B, alpha, beta):
 def twenty_for_one(flops, *law):
     return math.sqrt(flops / 120), math.sqrt(flops / 6 * 20)
 
-# %% ../../nbs/exercises/11_scaling.ipynb #d48a904b
+# %% ../../nbs/exercises/11_scaling.ipynb #b733632c
 compute_optimal_exercise = Exercise(
     id="scaling.compute_optimal",
     title="The best size for a budget",
@@ -1384,6 +1412,13 @@ You may derive a formula, or search: both are right if they come within one part
     C13j  alpha and beta are exchanged in the ratio
         alpha * A / (beta * B) => beta * A / (alpha * B)
         The derivative of A / N ** alpha brings down alpha, beside A.
+    C13s  alpha and beta are exchanged
+        := lambda flops, A, B, alpha, beta: right(flops, A, B, beta, alpha)
+        alpha belongs to parameters, and beta to tokens.
+    C13t  More than the budget
+        return n, flops / (6 * n) => return n, ratio**exponent * (flops / 6) ** (alpha * exponent)
+        6 N D of your answer is not the budget: what makes N larger makes D smaller.
+        ? What is 6 N D of your answer?
     C13k  A and B do not count
         alpha * A / (beta * B) => alpha / beta
         or alpha * A / (beta * B) => 1
