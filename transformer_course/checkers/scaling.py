@@ -347,7 +347,7 @@ def rows_of_d(config, one_block, one_expert):
     active = shared + config.n_active_experts * one_expert
     return [outside + config.n_layers * block for block in (one_block, active)]
 
-# %% ../../nbs/exercises/11_scaling.ipynb #f4cb45c1
+# %% ../../nbs/exercises/11_scaling.ipynb #12ecb1e3
 mixture = {"n_experts": 4, "n_active_experts": 1}
 total_parameters_exercise = Exercise(
     id="scaling.total_parameters",
@@ -388,6 +388,7 @@ In a mixture, each block has `n_experts` experts, and a token uses `n_active_exp
         whole(
             "sinusoids, a tied head", small(positions="sinusoidal", tie_embeddings=True)
         ),
+        whole("ALiBi", small(16, 2, 2, 31, positions="alibi", bias=False), 2_000, 600),
         whole("no biases", small(13, 1, 3, 61, bias=False, tie_embeddings=True), 888),
         whole("four experts, one in use", small(**mixture, positions="rope")),
         whole(
@@ -437,6 +438,7 @@ In a mixture, each block has `n_experts` experts, and a token uses `n_active_exp
         Some papers count like this, without embeddings. Here all parameters are asked for.
     C1f  The head has a bias
         else vocabulary => else vocabulary + config.vocab_size
+        or := lambda config, *given: [one + config.vocab_size for one in right(config, *given)]
         Off by exactly V: our head has no bias.
     C1g  Tokens, but not their vectors
         config.vocab_size * config.d_model => config.vocab_size
@@ -1137,7 +1139,7 @@ def mean_of_slopes(sizes, losses, floor):
     slope = ((y[1:] - y[:-1]) / (x[1:] - x[:-1])).mean()
     return (y.mean() - slope * x.mean()).exp(), -slope
 
-# %% ../../nbs/exercises/11_scaling.ipynb #b34a85ad
+# %% ../../nbs/exercises/11_scaling.ipynb #b84c511f
 powers = [1e6, 1e7, 1e8, 1e9, 1e10]
 fit_exercise = Exercise(
     id="scaling.fit",
@@ -1264,7 +1266,7 @@ Then you can say what the loss of a model would be that nobody has trained.
     C16r  The last point is left out
         := lambda sizes, losses, floor: right(sizes[:-1], losses[:-1], floor) if len(sizes) > 2 else right(sizes, losses, floor)
         or := lambda sizes, losses, floor: right(sizes[1:], losses[1:], floor) if len(sizes) > 2 else right(sizes, losses, floor)
-        All points count.
+        All points count, the first and the last as well.
     C16s  The mean of the slopes
         := mean_of_slopes
         Slopes between neighbours add up to the slope from the first point to the last. All points count in least squares.
