@@ -347,7 +347,7 @@ def rows_of_d(config, one_block, one_expert):
     active = shared + config.n_active_experts * one_expert
     return [outside + config.n_layers * block for block in (one_block, active)]
 
-# %% ../../nbs/exercises/11_scaling.ipynb #12ecb1e3
+# %% ../../nbs/exercises/11_scaling.ipynb #d5ec31a3
 mixture = {"n_experts": 4, "n_active_experts": 1}
 total_parameters_exercise = Exercise(
     id="scaling.total_parameters",
@@ -512,6 +512,7 @@ In a mixture, each block has `n_experts` experts, and a token uses `n_active_exp
         A token uses all the rest, too: embeddings, attention, norms, and the head.
     C6k  A share of everything
         return total, total - config.n_layers * unused * one_expert => return total, total * config.n_active_experts / config.n_experts
+        or return total, total - config.n_layers * unused * one_expert => return total, total - config.n_layers * one_block * unused / config.n_experts
         Attention, norms and embeddings are used by every token. Only experts are left out.
     C6l  Embeddings are not used
         return total, total - config.n_layers => return total, total - vocabulary - config.n_layers
@@ -582,7 +583,7 @@ def every_parameter_and_keys(config, length, training=False):
     keys = length if config.window is None else min(length, config.window)
     return every_parameter(config, length, training) + reads * keys
 
-# %% ../../nbs/exercises/11_scaling.ipynb #f65fa671
+# %% ../../nbs/exercises/11_scaling.ipynb #9ad1ea2a
 gated = {"activation": "swiglu", "bias": False, "norm": "rms", "positions": "rope"}
 flops_exercise = Exercise(
     id="scaling.flops",
@@ -664,6 +665,9 @@ In training, the backward pass comes on top of the forward pass.
     C9e  Every parameter is counted
         := every_parameter_and_keys
         Not each parameter is multiplied with: embeddings, positions, biases and norms are not, and a tied head is.
+    C2  Biases and norms are counted
+        block + 2 * keys * d => layer_parameters(config) + 2 * keys * d
+        Only matrices count: biases and norms cost almost nothing.
     C9f  The head in each layer
         2 * (config.n_layers * (block + 2 * keys * d) + head) => 2 * config.n_layers * (block + 2 * keys * d + head)
         There is one head, after the last layer.
@@ -692,6 +696,9 @@ In training, the backward pass comes on top of the forward pass.
     C10h  One head
         block + 2 * keys * d => block + 2 * keys * config.d_head
         There are n_heads heads of that width.
+    C10o  A number for each head
+        block + 2 * keys * d => block + 2 * keys * config.n_heads
+        A query of a head has d_head numbers, and each is multiplied with one of the key.
     C10i  The whole text
         := lambda config, length, training=False: length * right(config, length, training)
         The question asks for one token of the text.
@@ -758,7 +765,7 @@ In training, the backward pass comes on top of the forward pass.
 n_tokens = 32 * 1_024
 inputs, logits = 24 * n_tokens * 2_048 * 2 / 1e9, n_tokens * 32_000 * 4 / 1e9
 
-# %% ../../nbs/exercises/11_scaling.ipynb #29a2fd05
+# %% ../../nbs/exercises/11_scaling.ipynb #c9033f50
 training_memory_exercise = Exercise(
     id="scaling.training_memory",
     title="Predict the memory",
@@ -799,6 +806,9 @@ Write it down before you compute it.
     C11z  Bytes a parameter
         := 16
         Right so far: 16 bytes for each parameter. There are 1.3 billion of them, and activations are kept for each token.
+    C11aa  Weights and activations alone
+        := 1.3 * 2 + inputs + logits
+        Training also holds gradients, a float32 copy and two averages.
     C11c  The activations alone
         := inputs + logits
         Off by exactly 16 bytes for each parameter: weights, gradients, and what the optimiser keeps.
@@ -1139,7 +1149,7 @@ def mean_of_slopes(sizes, losses, floor):
     slope = ((y[1:] - y[:-1]) / (x[1:] - x[:-1])).mean()
     return (y.mean() - slope * x.mean()).exp(), -slope
 
-# %% ../../nbs/exercises/11_scaling.ipynb #b84c511f
+# %% ../../nbs/exercises/11_scaling.ipynb #b45f32d2
 powers = [1e6, 1e7, 1e8, 1e9, 1e10]
 fit_exercise = Exercise(
     id="scaling.fit",
@@ -1273,6 +1283,9 @@ Then you can say what the loss of a model would be that nobody has trained.
     C16t  The floor is part of the scale
         x.mean()).exp(), => x.mean()).exp() + floor,
         The floor stands apart: loss = floor + scale / size ** exponent.
+    C16w  A size in place of the scale
+        := lambda *given: (lambda scale, exponent: (scale ** (1 / exponent), exponent))(*right(*given))
+        That is the law as (size_0 / size) ** exponent, as some papers write it. Here it is scale / size ** exponent.
     C16u  The scale upside down
         (y.mean() - slope * x.mean()).exp() => (slope * x.mean() - y.mean()).exp()
         The law multiplies by the scale.
@@ -1342,7 +1355,7 @@ def equal_terms(flops, A, B, alpha, beta):
 def twenty_for_one(flops, *law):
     return math.sqrt(flops / 120), math.sqrt(flops / 6 * 20)
 
-# %% ../../nbs/exercises/11_scaling.ipynb #b733632c
+# %% ../../nbs/exercises/11_scaling.ipynb #8ce5f721
 compute_optimal_exercise = Exercise(
     id="scaling.compute_optimal",
     title="The best size for a budget",
@@ -1417,8 +1430,9 @@ You may derive a formula, or search: both are right if they come within one part
     C13s  alpha and beta are exchanged
         := lambda flops, A, B, alpha, beta: right(flops, A, B, beta, alpha)
         alpha belongs to parameters, and beta to tokens.
-    C13t  More than the budget
+    C13t  The tokens do not fit the budget
         return n, flops / (6 * n) => return n, ratio**exponent * (flops / 6) ** (alpha * exponent)
+        or return n, flops / (6 * n) => return n, (flops / 6) ** (alpha * exponent)
         6 N D of your answer is not the budget: what makes N larger makes D smaller.
         ? What is 6 N D of your answer?
     C13k  A and B do not count
