@@ -95,6 +95,14 @@ def test_a_model_that_is_built_is_no_count(id, tmp_path, monkeypatch):
     assert said.status == "not yet" and "write your own" in said.message
 
 
+def test_numbers_in_the_tasks_are_those_of_gpt_2():
+    config = PRESETS["gpt2"]
+    block, expert = right("layer_parameters")(config), scaling.feed_forward_parameters(config)
+    assert f"has {block:,}." in exercises.exercise("scaling.layer_parameters").task
+    said = f"has {right('total_parameters')(config, block, expert)[0]:,}. One of its blocks has {block:,}, and one expert in each, of {expert:,}."
+    assert said in exercises.exercise("scaling.total_parameters").task
+
+
 # --- right answers in an unusual style ----------------------------------------------------------------------------------------------
 
 

@@ -117,7 +117,7 @@ def in_modules(config):
             )
     return sum(p.numel() for part in parts for p in part.parameters())
 
-# %% ../../nbs/exercises/11_scaling.ipynb #6dcb992e
+# %% ../../nbs/exercises/11_scaling.ipynb #cf34c9a6
 layer_parameters_exercise = Exercise(
     id="scaling.layer_parameters",
     title="The parameters of a block",
@@ -129,6 +129,7 @@ layer_parameters_exercise = Exercise(
 How many parameters does one block of a decoder have? Count them from the config, for any config, without building the block.
 A config has `d_model`, `n_heads`, `n_kv_heads`, `d_head`, `d_ff`, `activation`, `norm` and `bias`. With `activation="swiglu"` the feed-forward layer has three matrices, else two. `norm` is "layer" or "rms".
 (There is one feed-forward layer, and positions add nothing to a block.)
+To try it, take `PRESETS["gpt2"]` from `transformer_course.config`: one of its blocks has 7,087,872.
 """,
     hints=[
         "Which matrices does attention have, and what is the shape of each if 8 query "
@@ -347,7 +348,7 @@ def rows_of_d(config, one_block, one_expert):
     active = shared + config.n_active_experts * one_expert
     return [outside + config.n_layers * block for block in (one_block, active)]
 
-# %% ../../nbs/exercises/11_scaling.ipynb #d5ec31a3
+# %% ../../nbs/exercises/11_scaling.ipynb #5db719a9
 mixture = {"n_experts": 4, "n_active_experts": 1}
 total_parameters_exercise = Exercise(
     id="scaling.total_parameters",
@@ -360,6 +361,7 @@ total_parameters_exercise = Exercise(
 The blocks are counted. Count the whole decoder, to the last parameter.
 Of the config you need `vocab_size`, `max_len`, `d_model`, `n_layers`, `positions`, `norm`, `bias` and `tie_embeddings`. Only "learned" positions have a table.
 In a mixture, each block has `n_experts` experts, and a token uses `n_active_experts` of them. So there are two counts: of all parameters, and of those that one token uses.
+(GPT-2 small has 124,439,808. One of its blocks has 7,087,872, and one expert in each, of 4,722,432.)
 """,
     hints=[
         "Which matrices stand before the first block, and which after the last?",
@@ -530,14 +532,14 @@ In a mixture, each block has `n_experts` experts, and a token uses `n_active_exp
     """,
 )
 
-# %% ../../nbs/exercises/11_scaling.ipynb #b000e476
+# %% ../../nbs/exercises/11_scaling.ipynb #6019ee81
 def flops(config, length, training=False):
     """FLOPs of a decoder for one token of a text of so many tokens.
 
     Counted are the products of matrices and vectors, in all layers and in the head. The
     embedding is looked up; biases, norms and softmax are left out. A query is multiplied
-    with all keys of the text, masked or not, or with those of config.window, where that
-    is not None. With `training`, the backward pass is counted, too.
+    with all keys of the text, masked or not; where config.window is not None, with no
+    more keys than that. With `training`, the backward pass is counted, too.
     """
     d, d_kv = config.d_model, config.n_kv_heads * config.d_head
     n_matrices = 3 if config.activation == "swiglu" else 2
@@ -944,7 +946,7 @@ def product_by_product(shapes, *given):
     limits = [limit for _, limit in each]
     return sum(one for one, _ in each) / len(each), max(limits, key=limits.count)
 
-# %% ../../nbs/exercises/11_scaling.ipynb #f6e08326
+# %% ../../nbs/exercises/11_scaling.ipynb #e15a8111
 up_down = [(12_288, 49_152), (49_152, 12_288)]
 intensity_exercise = Exercise(
     id="scaling.intensity",
@@ -1073,10 +1075,10 @@ Then compare the step with the machine. One of the two takes longer: the arithme
     C15u  Operations a second
         return work / moved, limit => return min(operations, work / moved * bandwidth), limit
         That is what the machine reaches, by its roofline. Asked for are FLOPs per byte.
-    ok  tensors
-        := in_tensors
     ok  one product after the other
         := one_after_the_other
+    ok  tensors
+        := in_tensors
     ok  the corner of the roofline
         work / operations > moved / bandwidth => work / moved > operations / bandwidth
     """,
@@ -1520,7 +1522,7 @@ def text_by_text(config, operations, bandwidth, batch, length):
         return batch * operations / work
     return batch * bandwidth / loaded
 
-# %% ../../nbs/exercises/11_scaling.ipynb #9ffcfa02
+# %% ../../nbs/exercises/11_scaling.ipynb #72b9c94a
 find_the_bug_exercise = Exercise(
     id="scaling.find_the_bug",
     title="Find the bug",
@@ -1612,10 +1614,10 @@ Find the line, and repair it.
         2 * (weights + batch * cache) => 2 * batch * (weights + cache)
         The weights are still read once for each text.
         = behaves as before
-    ok  two rates
-        := by_two_rates
     ok  text by text
         := text_by_text
+    ok  two rates
+        := by_two_rates
     ok  a share of the weights for each text
         2 * (weights + batch * cache) => 2 * batch * (weights / batch + cache)
     ok  seconds for each token
