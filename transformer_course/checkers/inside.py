@@ -8,10 +8,10 @@ __all__ = ['CHAPTER', 'residual_sum_exercise', 'previous_token_head_exercise', '
            'unchanged', 'read', 'adds_up', 'by_sublayers', 'by_differences', 'writes_of', 'leaves_hooks',
            'previous_token_head', 'softmax_maps', 'three', 'found', 'query_by_query', 'by_an_einsum', 'counted',
            'ablate', 'by_its_weights', 'by_its_function', 'layer_by_layer', 'hooked', 'zeroed', 'of_the_result',
-           'reads_evenly', 'keeps_the_weights', 'in_all_layers', 'logit_lens', 'ends_with_the_model', 'by_the_stream',
-           'by_hooks', 'cut_short', 'lens', 'induction_score', 'letters', 'scored', 'token_by_token',
-           'by_an_einsum_of_copies', 'for_the_queries_that_count', 'text_after_text', 'right_or_zero', 'even',
-           'small_gpt', 'gpt_weights', 'wrote', 'no_leak', 'in_pytorch']
+           'rows_instead', 'reads_evenly', 'keeps_the_weights', 'in_all_layers', 'logit_lens', 'ends_with_the_model',
+           'by_the_stream', 'by_hooks', 'cut_short', 'lens', 'induction_score', 'letters', 'scored', 'token_by_token',
+           'by_an_einsum_of_copies', 'for_the_queries_that_count', 'text_after_text', 'only_texts_that_repeat', 'hits',
+           'right_or_zero', 'even', 'small_gpt', 'Weights', 'gpt_weights', 'wrote', 'no_leak', 'in_pytorch']
 
 # %% ../../nbs/exercises/12_inside.ipynb #12e0c003
 from copy import deepcopy
@@ -30,10 +30,10 @@ CHAPTER = "12_inside"
 
 # %% ../../nbs/exercises/12_inside.ipynb #12e0c011
 def residual_sum(model, tokens):
-    """What a pre-norm GPT adds up, (1 + 2 n_layers, B, T, d), in this order:
+    """What a pre-norm GPT adds up, part by part: (1 + 2 n_layers, B, T, d).
 
-    the embeddings, what attention wrote in the first layer, what the feed-forward layer
-    wrote there, what attention wrote in the second layer, and so on.
+    First the embeddings; then, for each layer, what its attention wrote and what its
+    feed-forward layer wrote.
 
     model.embed(tokens) is what the first layer reads. Each layer of model.layers has an
     attention(x, mask=mask) and a feed_forward(x), which return x and what they wrote
@@ -69,8 +69,10 @@ def unchanged(model, *inputs):
         result = call(answer, own, *inputs)
         if any(one._forward_hooks or one._forward_pre_hooks for one in own.modules()):
             raise Misconduct("A hook was left in the model. Remove it at the end.")
+        if own.training:
+            raise Misconduct("It left the model in training mode.")
         with torch.no_grad():
-            if own.training or not torch.equal(own(inputs[0]), expected):
+            if not torch.equal(own(inputs[0]), expected):
                 raise Misconduct("It changed the model. Leave it as you found it.")
         return result
 
@@ -96,7 +98,7 @@ def adds_up(b, t, **sizes):
         last = chapter.residual_stream(model, text)[-1]
 
     def law(parts):
-        if not torch.allclose(parts.sum(0), last, rtol=1e-4, atol=1e-4):
+        if not torch.allclose(parts.sum(0).float(), last, rtol=1e-4, atol=1e-4):
             return "Your parts do not add up to what the last layer returns."
 
     about = f"the sum of the parts, {b} × {t} tokens"
@@ -247,6 +249,10 @@ You may run the layers by hand, or use hooks.
     X12  What every sublayer reads is a fresh embedding and its part
         x = z => x = parts[-1]
         The next layer reads the whole stream, not the last part alone.
+    X16  The embedding is overwritten
+        x = z => x = x.data.copy_(z.data)
+        `x += …` changes the tensor that stands in your list already. `x = x + …` makes a new one.
+        ? Is the first part still the embedding when you return it?
     X14  The tokens come first
         torch.stack(parts) => torch.stack(parts, dim=1)
         The first axis counts the parts.
@@ -396,6 +402,12 @@ Patterns of an encoder have weights on later tokens too. Those of a decoder do n
     Y1c  Two tokens before
         diagonal(-1, -2, -1) => diagonal(-2, -2, -1)
         You are one diagonal too far.
+    Y1d  All earlier tokens
+        patterns.diagonal(-1, -2, -1) => patterns.tril(-1).sum(-1)[..., 1:]
+        That is the weight on everything before. Only the token right before counts.
+    Y2b  The first query reads the last token
+        patterns.diagonal(-1, -2, -1) => patterns.roll(1, dims=-1).diagonal(0, -2, -1)
+        `roll` brings the last column to the front. The first query has no token before it, and does not count.
     Y2  Divided by T
         .mean((1, 3)) => .sum((1, 3)) / (patterns.shape[1] * patterns.shape[3])
         The first query has no token before it: there are T - 1 weights in each map, and they are divided by T - 1.
@@ -409,7 +421,7 @@ Patterns of an encoder have weights on later tokens too. Those of a decoder do n
         The score is a mean over texts too. More texts do not make a head better.
     Y4  The first text alone
         .mean((1, 3)) => [:, 0].mean(-1)
-        All texts count.
+        All texts count, not the first alone.
     Y4b  The largest weight
         .mean((1, 3)) => .amax((1, 3))
         One strong weight is not a habit. Take the mean.
@@ -427,6 +439,8 @@ Patterns of an encoder have weights on later tokens too. Those of a decoder do n
         The table has a row for each layer: a row holds as many scores as there are heads.
     Y6d  Counted from 1
         return scores, layer, head => return scores, layer + 1, head + 1
+        or return scores, layer, head => return scores, layer + 1, head
+        or return scores, layer, head => return scores, layer, head + 1
         Layers and heads are counted from 0 here.
     Y6e  The best head of the first layer, or the best layer
         layer, head = divmod(scores.argmax().item(), scores.shape[1]) => layer, head = scores.amax(1).argmax().item(), scores.amax(0).argmax().item() * 0 + scores[0].argmax().item()
@@ -570,6 +584,16 @@ def of_the_result(model, tokens, layer, head, mean=False):
     return hooked(model, tokens, layer, change, after=True)
 
 
+def rows_instead(model, tokens, layer, head, mean=False):
+    "Rows of the output matrix become 0, not columns."
+    k = model.config.d_head
+    own = model.layers[layer].attention.sublayer.heads.output
+    mine = torch.arange(own.out_features) // k == head
+    kept = 0 if own.bias is None else own.bias
+    change = lambda module, given, out: torch.where(mine, kept, out)
+    return hooked(model, tokens, layer, change, after=True)
+
+
 def reads_evenly(model, tokens, layer, head, mean=False):
     "The queries are silenced."
     k = model.config.d_head
@@ -648,9 +672,9 @@ Zero ablation replaces what the head finds by zeros. Mean ablation replaces it b
         hook.remove() => pass
         From now on the model has no such head. `hook.remove()` puts it back.
         ? What does the model compute when it reads the next text?
-    Z1b  The matrix stays changed
+    Z1b  The model stays changed
         := keeps_the_weights
-        Zeros in the output matrix silence the head for good. Put the numbers back.
+        Whoever uses the model next still finds the head silenced. Put back what you have changed.
     Z2  Every h-th component
         slice(head * k, (head + 1) * k) => slice(head, None, model.config.n_heads)
         The heads stand side by side, each with k neighbouring components: head · k up to (head + 1) · k.
@@ -666,7 +690,7 @@ Zero ablation replaces what the head finds by zeros. Mean ablation replaces it b
         The first layer has the number 0.
     Z3c  From the last head
         slice(head * k, (head + 1) * k) => slice((model.config.n_heads - 1 - head) * k, (model.config.n_heads - head) * k)
-        Head 0 comes first.
+        Head 0 stands in front, then head 1, and so on.
     Z4  All heads of the layer
         slice(head * k, (head + 1) * k) => slice(None)
         The other heads go on as before: leave their columns alone.
@@ -708,6 +732,7 @@ Zero ablation replaces what the head finds by zeros. Mean ablation replaces it b
         Those are the logits of the whole model. (A hook that returns None changes nothing.)
     Z8  Components of what is written
         := of_the_result
+        or := rows_instead
         After the output matrix the heads are mixed. Silence the head *before* it.
         ? Do columns of `output(x)` belong to a head?
     Z9  The queries are silenced
@@ -761,7 +786,7 @@ def ends_with_the_model(b, t, **sizes):
         own = model(text)
 
     def law(logits):
-        if not torch.allclose(logits[-1], own, rtol=1e-4, atol=1e-4):
+        if not torch.allclose(logits[-1].float(), own, rtol=1e-4, atol=1e-4):
             return "At the last stage the lens has to give the logits of the model."
 
     about = f"the last stage, {b} × {t} tokens"
@@ -853,6 +878,7 @@ Begin with the embedding, and end with what the last layer returns. Everything t
     V1e  The norm of a layer
         model.lm_head(model.norm(stage)) => model.lm_head(model.layers[0].attention.norm(stage))
         or model.lm_head(model.norm(stage)) => model.lm_head(model.layers[-1].feed_forward.norm(stage))
+        or := lambda model, tokens: model.lm_head(torch.stack([norm(x) for norm, x in zip([*(layer.attention.norm for layer in model.layers), model.norm], chapter.residual_stream(model, tokens))]))
         Each layer has norms of its own, with other weights. The lens takes the final one, `model.norm`.
     V1f  A norm without its weights
         model.norm(stage) => F.layer_norm(stage, stage.shape[-1:])
@@ -913,7 +939,7 @@ Begin with the embedding, and end with what the last layer returns. Everything t
         Each layer reads what the layer before it returned.
     V13  The last stage at every place
         for stage in stages] => for stage in [x] * len(stages)]
-        Each entry reads a stage of its own.
+        Each entry reads a stage of its own. (`x += …` changes a tensor that stands in your list already.)
     ok  the chapter's stream, all stages at once
         := by_the_stream
     ok  hooks
@@ -987,6 +1013,19 @@ def text_after_text(patterns, tokens):
     return torch.stack(scores).mean(0)
 
 
+def only_texts_that_repeat(patterns, tokens):
+    "The mean of the scores of the texts in which a token repeats."
+    pairs = zip(patterns.split(1, dim=1), tokens.split(1))
+    scores = torch.stack([induction_score(p, one) for p, one in pairs])
+    return scores.nanmean(0)
+
+
+def hits(patterns, tokens):
+    "How often the largest weight is on what followed a copy."
+    largest = F.one_hot(patterns.argmax(-1), patterns.shape[-1]).float()
+    return induction_score(largest, tokens)
+
+
 def right_or_zero(patterns, tokens):
     return induction_score(patterns, tokens).nan_to_num(0.0)
 
@@ -1034,6 +1073,9 @@ Measure how much each head does so, for all heads at once. A token may have seve
     I1b  What stood before the copy
         after[:, :, 1:] = copies[:, :, :-1] => after[:, :, :-1] = copies[:, :, 1:]
         You moved the columns to the left. The token right after the copy is one column further to the right.
+    I1d  The copy and what followed it
+        after[:, :, 1:] = copies[:, :, :-1] => after[:, :, 1:] = copies[:, :, :-1]; after |= copies
+        The weight on the copy itself does not count, only that on the token right after it.
     I1c  The query after
         after[:, :, 1:] = copies[:, :, :-1] => after[:, 1:, 1:] = copies[:, :-1, :-1]
         The query is the token that occurred before, not its neighbour: move the columns, not the rows.
@@ -1052,6 +1094,7 @@ Measure how much each head does so, for all heads at once. A token may have seve
         The mean over all tokens that occurred before is asked for.
     I2e  Each text counts the same
         := text_after_text
+        or := only_texts_that_repeat
         The mean is over all tokens that occurred before, in all texts together.
     I2f  The largest weight
         weights = (patterns * after[:, None]).sum(-1) => weights = (patterns * after[:, None]).amax(-1)
@@ -1060,6 +1103,9 @@ Measure how much each head does so, for all heads at once. A token may have seve
         repeats.sum() => len(tokens)
         or repeats.sum() => tokens.shape[1]
         The mean is over the tokens that occurred before: count them.
+    I2h  The largest weights are counted
+        := hits
+        Counting where the largest weight lies is another score. Here the weights are added up.
     I3  The last copy alone
         after = torch.zeros_like(copies) => copies = copies & (copies.flip(-1).cumsum(-1).flip(-1) == 1); after = torch.zeros_like(copies)
         All earlier copies count.
@@ -1081,6 +1127,7 @@ Measure how much each head does so, for all heads at once. A token may have seve
         The copy has to stand before the token, and a token is no copy of itself.
     I4e  Copies that stand right before are left out
         .tril(-1) => .tril(-2)
+        or after[:, :, 1:] = copies[:, :, :-1] => after[:, :, 1:] = copies[:, :, :-1]; after = after.tril(-1)
         In *a a b* the second a has a copy right before it. What followed that copy is the second a itself.
         ? Which key follows key 0, and may query 1 read it?
     I5  Queries and keys are exchanged
@@ -1235,6 +1282,13 @@ def small_gpt(weights, tokens, n_heads):
     return norm(x, "norm") @ weights["tokens"].T
 
 # %% ../../nbs/exercises/12_inside.ipynb #12e0c072
+class Weights(dict):
+    "Arrays by name, which are not all printed."
+
+    def __repr__(self):
+        return f"weights of {sum(name.endswith('qkv') for name in self)} layers"
+
+
 def gpt_weights(n_layers, d, f, vocabulary, seed):
     "Random arrays for `small_gpt`."
     shapes = {
@@ -1247,10 +1301,10 @@ def gpt_weights(n_layers, d, f, vocabulary, seed):
         shapes |= {f"{n}.out": (d + 1, d), f"{n}.norm2": (2, d)}
         shapes |= {f"{n}.up": (d + 1, f), f"{n}.down": (f + 1, d)}
     made = enumerate(shapes.items())
-    return {
-        name: numbers(*shape, seed=seed + i, scale=0.7).double().numpy()
+    return Weights(
+        (name, numbers(*shape, seed=seed + i, scale=0.7).double().numpy())
         for i, (name, shape) in made
-    }
+    )
 
 
 def wrote(about, t, n_heads, n_layers=1, d=4, f=6, vocabulary=9, seed=0):
@@ -1270,15 +1324,15 @@ def wrote(about, t, n_heads, n_layers=1, d=4, f=6, vocabulary=9, seed=0):
 
 def no_leak(t, n_heads, d, seed):
     "Law: the last token moves its own logits alone."
-    weights = gpt_weights(2, d, 6, 9, seed)
     text = tokens(t, vocabulary=9, seed=seed).tolist()
     other = [*text[:-1], (text[-1] + 1) % 9]
 
     def look(answer):
-        one, two = (torch.as_tensor(answer(weights, x, n_heads)) for x in (text, other))
-        return (one - two).abs().amax(1)
+        each = gpt_weights(2, d, 6, 9, seed), gpt_weights(2, d, 6, 9, seed)
+        return [call(answer, w, x, n_heads) for w, x in zip(each, (text, other))]
 
-    def law(moved):
+    def law(seen):
+        moved = (seen[0] - seen[1]).abs().amax(1)
         for position, by in enumerate(moved[:-1].tolist()):
             if not by <= 1e-9:
                 return f"Changing token {t - 1} moved the logits at position {position}, which comes before."
@@ -1352,7 +1406,7 @@ Find the line, and repair it.
         The tokens are in front now, but the heads have to stand side by side: token, head, component.
     M2d  The heads in another order
         found.transpose(1, 0, 2).reshape => found[::-1].transpose(1, 0, 2).reshape
-        Head 0 comes first.
+        Head 0 stands in front, then head 1, and so on.
     M1  The text is cut into heads, not the vectors
         .reshape(T, 3, n_heads, -1)\n        q, k, v = heads.transpose(1, 2, 0, 3) => \n        q, k, v = (one.reshape(n_heads, T, -1) for one in np.split(heads, 3, axis=1))
         or .reshape(T, 3, n_heads, -1)\n        q, k, v = heads.transpose(1, 2, 0, 3) => \n        q, k, v = (one.reshape(n_heads, T, -1) for one in np.split(heads, 3, axis=1))
