@@ -63,9 +63,10 @@ def unchanged(model, *inputs):
     "Calls an answer with the model. Raises Misconduct if it is another one afterwards."
     with torch.no_grad():
         expected = model(inputs[0])
+    unharmed = []  # a copy that went through all checks serves again
 
     def look(answer):
-        own = deepcopy(model)
+        own = unharmed.pop() if unharmed else deepcopy(model)
         result = call(answer, own, *inputs)
         if any(one._forward_hooks or one._forward_pre_hooks for one in own.modules()):
             raise Misconduct("A hook was left in the model. Remove it at the end.")
@@ -74,6 +75,7 @@ def unchanged(model, *inputs):
         with torch.no_grad():
             if not torch.equal(own(inputs[0]), expected):
                 raise Misconduct("It changed the model. Leave it as you found it.")
+        unharmed.append(own)
         return result
 
     return look
@@ -664,8 +666,7 @@ Zero ablation replaces what the head finds by zeros. Mean ablation replaces it b
         read(3, 2, 9, 1, 0, True, n_layers=2),
         read(2, 5, 7, 0, 2, True, n_layers=2, **small),
         read(4, 3, 9, 1, 1, True, n_layers=3, n_kv_heads=1, **small),
-        read(2, 6, 9, 1, 3, n_heads=4, d_model=8, norm="rms", bias=False),
-        read(2, 6, 9, 0, 1, True, n_heads=4, d_model=8, norm="rms", bias=False),
+        read(2, 6, 9, 0, 3, True, n_heads=4, d_model=8, norm="rms", bias=False),
     ],
     variants=r"""
     Z1  The hook stays
