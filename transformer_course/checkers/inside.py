@@ -347,7 +347,7 @@ previous_token_head_exercise = Exercise(
     importance=4,
     minutes=10,
     task=r"""
-A picture of one head is a suspicion. Turn "this head reads the token before" into a number, compute it for all heads at once, and find the best head.
+Some maps of attention weights show a head that reads the token before. Turn this description into a number, compute it for all heads at once, and find the head with the largest.
 Patterns of an encoder have weights on later tokens too. Those of a decoder do not.
 """,
     hints=[
@@ -1367,8 +1367,8 @@ find_the_bug_exercise = Exercise(
     importance=4,
     minutes=20,
     task=r"""
-A whole GPT in NumPy, which runs without an error. Every array has the right shape, every row of weights sums to 1, and with one head its logits agree with PyTorch's to the last digit.
-With several heads they do not. Trained like this, the model gets a suspiciously low loss, and writes nonsense.
+A whole GPT in NumPy, which runs without an error. Every array has the right shape, and every row of attention weights sums to 1.
+With one head its logits are those of the same model in PyTorch. With several heads they are not.
 Find the line, and repair it.
 """,
     hints=[
