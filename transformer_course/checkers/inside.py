@@ -210,6 +210,7 @@ You may run the layers by hand, or use hooks.
         Without a mask every token reads the whole text. The model of this course reads the past only.
     X3b  The mask is upside down
         .tril() => .triu()
+        or .tril() => .triu(1)
         The mask is True where query t may read key s: at s ≤ t, below the diagonal.
     X3c  A token does not read itself
         .tril() => .tril(-1)
@@ -225,8 +226,20 @@ You may run the layers by hand, or use hooks.
         parts = [x] => parts = []
         The first part is what was there before any layer: the embedding.
     X7  Sublayers read vectors without a norm
-        := lambda model, tokens: writes_of(model, tokens, lambda layer, x, mask: layer.attention.sublayer(x, mask=mask), lambda layer, x, mask: layer.feed_forward.sublayer(layer.attention(x, mask=mask)))
+        y = layer.attention(x, mask=mask) => y = x + layer.attention.sublayer(x, mask=mask)
+        z = layer.feed_forward(y) => z = y + layer.feed_forward.sublayer(y)
+        or y = layer.attention(x, mask=mask) => y = x + layer.attention.sublayer(x, mask=mask)
+        or z = layer.feed_forward(y) => z = y + layer.feed_forward.sublayer(y)
         In a pre-norm layer the sublayer reads the *normalised* stream.
+    X7c  One norm for both
+        z = layer.feed_forward(y) => z = y + layer.feed_forward.sublayer(layer.attention.norm(y))
+        Each sublayer has a norm of its own.
+    X17  The residual is added twice
+        y = layer.attention(x, mask=mask) => y = x + layer.attention(x, mask=mask)
+        or z = layer.feed_forward(y) => z = y + layer.feed_forward(y)
+        or y = layer.attention(x, mask=mask) => y = x + layer.attention(x, mask=mask)
+        z = layer.feed_forward(y) => z = y + layer.feed_forward(y)
+        `layer.attention(x)` returns x and what it wrote, together.
     X7b  What the sublayers read
         := lambda model, tokens: writes_of(model, tokens, lambda layer, x, mask: layer.attention.norm(x), lambda layer, x, mask: layer.feed_forward.norm(layer.attention(x, mask=mask)))
         Those are the normalised vectors that go *into* the sublayers. What they write comes out.
@@ -905,6 +918,7 @@ Begin with the embedding, and end with what the last layer returns. Everything t
         Without a mask every token reads the whole text.
     V5b  The mask is upside down
         .tril() => .triu()
+        or .tril() => .triu(1)
         The mask is True where query t may read key s: at s ≤ t, below the diagonal.
     V5c  A token does not read itself
         .tril() => .tril(-1)
@@ -928,6 +942,12 @@ Begin with the embedding, and end with what the last layer returns. Everything t
     V10  Only the feed-forward layers
         x = layer(x, mask) => x = layer.feed_forward(x)
         A layer is attention *and* a feed-forward layer.
+    V10c  Only attention
+        x = layer(x, mask) => x = layer.attention(x, mask=mask)
+        A layer is attention *and* a feed-forward layer.
+    V14  The residual is added twice
+        x = layer(x, mask) => x = x + layer(x, mask)
+        `layer(x, mask)` returns x and what the layer wrote, together.
     V10b  After attention
         stages.append(x) => pass
         x = layer(x, mask) => y = layer.attention(x, mask=mask); stages.append(y); x = layer.feed_forward(y)
@@ -1064,6 +1084,8 @@ Measure how much each head does so, for all heads at once. A token may have seve
         scored("abac", h=2, seed=6, causal=False),
         scored("abcabca", "bbacbda", n_layers=2, h=4, seed=7, causal=False),
         scored("abcdef", "abcdea", "aabbcc", h=5, seed=8, sharp=4.0),
+        scored("abcabcab", "aabbaabb", n_layers=2, h=3, seed=10, sharp=300.0),
+        scored("abcabca", h=6, seed=11, sharp=500.0, causal=False),
         scored("abacadae" * 3, "abcdefgh" * 3, n_layers=2, h=2, seed=9),
     ],
     variants=r"""
@@ -1147,6 +1169,13 @@ Measure how much each head does so, for all heads at once. A token may have seve
     I9  One score for each layer
         weights.sum((1, 3)) / => weights.mean(2).sum((1, 2)) /
         Heads are scored one by one: (n_layers, h).
+    I10  A head that reads elsewhere does not count
+        repeats = copies.any(-1) => repeats = weights > 0
+        weights.sum((1, 3)) / repeats.sum() => weights.sum((1, 3)) / repeats.sum((1, 3)).clamp(min=1)
+        or repeats = copies.any(-1) => repeats = weights > 0
+        weights.sum((1, 3)) / repeats.sum() => weights.sum((1, 3)) / repeats.sum((1, 3))
+        The tokens say what counts, not the weights: a head that puts 0 on the right key has earned its 0.
+        ? By how many is the sum divided for a head that never reads what followed a copy?
     ok  token by token
         := token_by_token
     ok  an einsum
