@@ -258,7 +258,7 @@ WRONG = {
         (lambda *given: one_pass_by_recursion(*given).transpose(0, 1), None, "has the shape"), (lambda model, tokens: one_pass_by_recursion(model, tokens.flip(1)).flip(2), None, "logits of the model"),
     ],
     "inside.induction_score": [
-        (without_the_query_itself, "I4e", "second a itself"), (counts_where_weight_lies, "I10", "earned its 0"), (position_by_position, None, "numbers are off"), (scaled(lists_of_places, math.nan), None, "holds NaN"),
+        (without_the_query_itself, "I4e", "second a itself"), (counts_where_weight_lies, "I10", "counts with 0"), (position_by_position, None, "numbers are off"), (scaled(lists_of_places, math.nan), None, "holds NaN"),
         (lambda *given: lists_of_places(*given).max(), None, "has the shape"), (scaled(lists_of_places, 1.01), None, "where"),
     ],
     "inside.even_score": [(1 / 13, None, "too small"), (0.5, None, "too large"), (0.0876, "J2", "earlier copies")],

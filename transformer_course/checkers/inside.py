@@ -82,13 +82,16 @@ def unchanged(model, *inputs):
 
 
 def read(b, t, vocabulary=9, *rest, **sizes):
-    "A probe: b texts of t tokens, and a model of these sizes."
+    "A probe: b texts of t tokens, a model of these sizes, and what else is given."
     model = a_model(b + t, vocab_size=vocabulary, **sizes)
     text = tokens(b, t, vocabulary=vocabulary, seed=t)
     kind = f"{model.config.n_layers} layers of width {model.config.d_model}"
     if model.config.n_layers == 1:
         kind = f"a layer of width {model.config.d_model}"
     about = f"{kind}, {b} × {t} tokens"
+    if rest:
+        about += f", {'the mean' if len(rest) > 2 else 'zeros'} for head {rest[1]}"
+        about += f" in layer {rest[0]}"
     shape = b, t, vocabulary, *sizes.items()
     return Probe(about, unchanged(model, text, *rest), shape=shape)
 
@@ -1174,7 +1177,7 @@ Measure how much each head does so, for all heads at once. A token may have seve
         weights.sum((1, 3)) / repeats.sum() => weights.sum((1, 3)) / repeats.sum((1, 3)).clamp(min=1)
         or repeats = copies.any(-1) => repeats = weights > 0
         weights.sum((1, 3)) / repeats.sum() => weights.sum((1, 3)) / repeats.sum((1, 3))
-        The tokens say what counts, not the weights: a head that puts 0 on the right key has earned its 0.
+        The tokens say what counts, not the weights: a head that puts 0 on the right key counts with 0.
         ? By how many is the sum divided for a head that never reads what followed a copy?
     ok  token by token
         := token_by_token
