@@ -1162,6 +1162,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'transformer_course.cli._say': ('tools/cli.html#_say', 'transformer_course/cli.py'),
                                         'transformer_course.cli._show': ('tools/cli.html#_show', 'transformer_course/cli.py'),
                                         'transformer_course.cli._stop': ('tools/cli.html#_stop', 'transformer_course/cli.py'),
+                                        'transformer_course.cli._texts': ('tools/cli.html#_texts', 'transformer_course/cli.py'),
                                         'transformer_course.cli._version': ('tools/cli.html#_version', 'transformer_course/cli.py'),
                                         'transformer_course.cli.assemble': ('tools/cli.html#assemble', 'transformer_course/cli.py'),
                                         'transformer_course.cli.check': ('tools/cli.html#check', 'transformer_course/cli.py'),
