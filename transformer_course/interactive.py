@@ -29,9 +29,10 @@ from .figures import spoken
 from .records import recorded
 
 # %% auto #0
-__all__ = ['FIGURES', 'DATA', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map',
-           'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches',
-           'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk']
+__all__ = ['FIGURES', 'DATA', 'LENT', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array',
+           'attention_map', 'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token',
+           'head_switches', 'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth',
+           'tile_walk', 'logit_lens']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -48,8 +49,10 @@ FIGURES = (
     "page_transformer",
     "cache_growth",
     "tile_walk",
+    "logit_lens",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
+LENT = {"logit_lens": "page_transformer"}  # a figure that loads what another one does
 
 
 def module(name: str) -> str:
@@ -65,16 +68,16 @@ def module(name: str) -> str:
 def _whole(file: str) -> str:
     "A file of JavaScript with those that it imports, each once, in front of it."
     importing = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.M)
-    source, others = _source(file), []
+    source, others = _code(file), []
 
     def add(text: str) -> None:
         for other in importing.findall(text):
             if other not in others:
-                add(_source(other))
+                add(_code(other))
                 others.append(other)
 
     add(source)
-    parts = [_without_exports(_source(other)) for other in others]
+    parts = [_without_exports(_code(other)) for other in others]
     return "\n".join(importing.sub("", text) for text in [*parts, source])
 
 
@@ -83,19 +86,30 @@ def data_script(name: str) -> str:
     return _source(f"{DATA[name]}.js") if name in DATA else ""
 
 
+def _brought(name: str) -> str:
+    "The data of a figure that is shown where it can't be loaded later."
+    return data_script(LENT.get(name, name))
+
+
 def host() -> str:
     "The JavaScript that gives figures a state where no kernel does: `start(modules)`."
-    return _without_exports(_source("host.js"))
+    return _without_exports(_code("host.js"))
 
 
 def style() -> str:
     "The style sheet of all figures."
-    return _source("figures.css")
+    return re.sub(r"/\*.*?\*/\n*", "", _source("figures.css"), flags=re.S)
 
 
 def _source(file: str) -> str:
     path = Path(str(files("transformer_course"))) / "js" / file
     return path.read_text(encoding="utf-8")
+
+
+def _code(file: str) -> str:
+    "A file of JavaScript without its comments, as far as they have their own lines."
+    comments = re.compile(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", re.M | re.S)
+    return comments.sub("", _source(file))
 
 
 def _without_exports(source: str) -> str:
@@ -124,7 +138,7 @@ def _widget(name: str, keys: tuple[str, ...]) -> type:
     import traitlets
 
     traits = {key: traitlets.Any().tag(sync=True) for key in keys}
-    code = {"_esm": data_script(name) + module(name), "_css": style()}
+    code = {"_esm": _brought(name) + module(name), "_css": style()}
     return type(name, (anywidget.AnyWidget,), {**traits, **code})
 
 # %% ../nbs/tools/interactive.ipynb #e011aaa0
@@ -185,7 +199,7 @@ class InteractiveFigure:
         if not alone:
             return figure
         begin = f"start({_json({self.name: module(self.name)})});"
-        code = data_script(self.name) + host() + begin
+        code = _brought(self.name) + host() + begin
         script = f'<script type="module">{code}</script>'
         return f"<style>{style()}</style>{figure}{script}"
 
@@ -1338,3 +1352,67 @@ def tile_walk(
     data = {"length": length, "width": width, "causal": bool(causal)}
     chosen = {"rows": rows, "columns": columns, "step": 1}
     return InteractiveFigure("tile_walk", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #597776d1
+def logit_lens(
+    logits: Numbers,
+    text: str,
+    *,
+    caption: str,
+    place: int | None = None,
+    stage: int | None = None,
+) -> InteractiveFigure:
+    """The likeliest next characters at every stage of the model that runs in a page.
+
+    `logits` (n_layers + 1, T, V) are what that model's final norm and output map read
+    from the stream for the T characters of `text`, after the embedding and after every
+    layer. They are shown until a reader loads the model to type another text. `place`
+    is the character that is looked at first, `stage` the stage (default: the last).
+    Raises ValueError for a text that the model can't read, and for logits that are not
+    finite or do not fit.
+    Source: nostalgebraist 2020.
+    """
+    made = recorded("page_model").result
+    packed = json.loads(data_script("page_transformer").split(" = ", 1)[1][:-2])
+    known, config = packed["characters"], packed["config"]
+    if not 1 <= len(text) <= config["max_len"]:
+        raise ValueError(
+            f"the text must have 1 to {config['max_len']} characters, got {len(text)}"
+        )
+    if unknown := sorted(set(text) - set(known)):
+        raise ValueError(
+            f"the model knows {len(known)} characters and none of {unknown}"
+        )
+    stages = ["embedding", *(f"layer {n + 1}" for n in range(config["n_layers"]))]
+    array = _numbers(logits, "logits", "stages, characters, tokens")
+    if array.shape != (len(stages), len(text), len(known)):
+        raise ValueError(
+            f"logits of shape {array.shape} do not fit {len(stages)} stages of "
+            f"{len(text)} characters with {len(known)} tokens"
+        )
+    place = None if place is None else _among(place, 0, len(text) - 1, "place")
+    last = len(stages) - 1
+    stage = last if stage is None else _among(stage, 0, last, "stage")
+    raised = np.exp(array - array.max(-1, keepdims=True))
+    shares = raised / raised.sum(-1, keepdims=True)
+    first = np.argsort(-shares, -1, kind="stable")[..., :5]
+    follows = [known.index(one) for one in text[1:]]
+    words = f"Logit lens on a model of {made['parameters']:,} parameters, “{text}”."
+    cells = []
+    for name, guesses, parts in zip(stages, first, shares):
+        t = len(text) - 1 if place is None else place
+        said = ", ".join(f"{known[i]!r} {parts[t, i]:.2f}" for i in guesses[t][:3])
+        right = sum(int(i) == j for i, j in zip(guesses[:, 0], follows))
+        words += f" {name.capitalize()}: after “{text[: t + 1][-9:]}” {said}; the "
+        words += f"likeliest is right {right} times of {len(follows)}."
+        row = []
+        for t, places in enumerate(guesses):
+            next_ = _thousandths(parts[t, follows[t]]) if t < len(follows) else None
+            likely = "".join(known[i] for i in places)
+            row.append([likely, _thousandths(parts[t, places]), next_])
+        cells.append(row)
+    facts = {key: made[key] for key in ("parameters", "bytes", "digest")}
+    beginning = {"characters": list(text), "cells": cells}
+    data = {"model": facts, "stages": stages, "first": beginning}
+    chosen = {"text": text, "place": place, "stage": stage}
+    return InteractiveFigure("logit_lens", data, chosen, caption, words)
