@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from builder import ROOT, figure_scripts
-from transformer_course import interactive, positions
+from transformer_course import inside, interactive, positions
 from transformer_course.attention import attention, attention_weights, causal_mask
 from transformer_course.block import Block, final_norm
 from transformer_course.config import PRESETS, Config
@@ -26,6 +26,15 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 MEASURED = {(): 0.25, ("a",): 0.5, ("b",): 0.375, ("a", "b"): 0.875}
 SMALL = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, kind="encoder-decoder", positions="learned")
 NAN, INF = float("nan"), float("inf")
+
+
+def lens_of(text: str) -> torch.Tensor:
+    "What the logit lens reads from the model that runs in pages: (stages, T, V)."
+    model, tokenizer = inside.course_model()
+    return inside.logit_lens(model, torch.tensor([tokenizer.encode(text)]))[:, 0]
+
+
+LENS = lens_of("The cat")
 
 
 def one_of_each() -> list[interactive.InteractiveFigure]:
@@ -44,7 +53,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes."),
             interactive.page_transformer(caption="A model.", text="The cat", learn="the cat sat on the mat. " * 20),
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
-            interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles.")]
+            interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles."),
+            interactive.logit_lens(LENS, "The cat", caption="A lens.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -159,6 +169,16 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.page_transformer(learn="a" * 199, caption="c"), ["199 characters", "200"]),
+    (lambda: interactive.logit_lens(LENS, "", caption="c"), ["1 to 128 characters", "got 0"]),
+    (lambda: interactive.logit_lens(LENS, "a" * 129, caption="c"), ["1 to 128 characters", "got 129"]),
+    (lambda: interactive.logit_lens(LENS, "Thé cat", caption="c"), [f"{LENS.shape[2]} characters", "é"]),
+    (lambda: interactive.logit_lens(LENS, "The cats", caption="c"), ["(5, 7,", "5 stages of 8 characters"]),
+    (lambda: interactive.logit_lens(LENS[:4], "The cat", caption="c"), ["(4, 7,", "5 stages"]),
+    (lambda: interactive.logit_lens(LENS[None], "The cat", caption="c"), ["stages, characters, tokens", "(1, 5, 7,"]),
+    (lambda: interactive.logit_lens(LENS[..., 1:], "The cat", caption="c"), [f"{LENS.shape[2]} tokens"]),
+    (lambda: interactive.logit_lens(torch.where(LENS == LENS.max(), NAN, LENS), "The cat", caption="c"), ["not finite", "nan"]),
+    (lambda: interactive.logit_lens(LENS, "The cat", place=7, caption="c"), ["place", "0 to 6", "7"]),
+    (lambda: interactive.logit_lens(LENS, "The cat", stage=5, caption="c"), ["stage", "0 to 4", "5"]),
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):

@@ -172,6 +172,7 @@ STATES = {
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
+    "logit_lens": [{"place": 0, "stage": 0}, {"place": 14, "stage": 3}, {"place": None, "stage": 4}],
 }
 
 
@@ -1090,6 +1091,8 @@ def sentence(**changes) -> list[dict]:
     (broken("cache_growth", tokens=MANY), "3,000 tokens can't be drawn"), (broken("cache_growth", prompt=9), "the prompt must have 1 to 4 tokens, got 9"), (broken("cache_growth", shares=[["a"]]), "a name and a number"),
     (broken("cache_growth", layers=None), "layers must be at least 1, got null"), (broken("cache_growth", longest=99), "up to 24, got 99"),
     (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
+    (broken("logit_lens", stages=["a"]), "there are 1 stages and 7 characters"), (broken("logit_lens", stages=["a", "b"]), "5 rows of guesses for 2 stages"),
+    (broken("logit_lens", first={"characters": ["a"], "cells": [[["ab", [1], None]]] * 5}), "the probabilities of “embedding” must be 1 × 2"), (broken("logit_lens", first={"characters": ["a"], "cells": [[]] * 5}), "“embedding” has 0 guesses for 1 characters"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -1102,7 +1105,8 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
                 {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
-                {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1}]
+                {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1},
+                {"place": 99, "stage": 99, "text": None}, {"place": "x", "stage": "x", "text": 3}, {"place": -1, "stage": -1}]
 
 
 @pytest.mark.parametrize("name", interactive.FIGURES)
@@ -1201,14 +1205,14 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     for kept in ("executed", "reports"):
         shutil.copytree(BUILD / kept, copy / "book/_build" / kept)
     (copy / "_toc.yml").write_text("format: jb-book\nroot: nbs/tools/interactive\n")        # the other pages would take minutes
-    for file, change in (("timeline.js", "// mended\n"), ("lib.js", "// mended too\n"), ("figures.css", "/* mended */\n")):
+    for file, change in (("timeline.js", "'mended';\n"), ("lib.js", "'mended too';\n"), ("figures.css", ".mended { color: red }\n")):
         with (copy / "transformer_course/js" / file).open("a") as stream:
             stream.write(change)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{copy}/book:{copy}"}
     done = subprocess.run([sys.executable, "-m", "builder", "--no-serve"], cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
     scripts = copy / "book/_build/html/_static/figures"
-    assert "// mended\\n" in (scripts / "timeline.js").read_text() and "// mended too\\n" in (scripts / "attention_map.js").read_text()
-    assert "/* mended */" in (scripts / "figures.css").read_text()
+    assert "'mended';\\n" in (scripts / "timeline.js").read_text() and "'mended too';\\n" in (scripts / "attention_map.js").read_text()
+    assert ".mended { color: red }" in (scripts / "figures.css").read_text()
     address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
     assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"
