@@ -32,7 +32,7 @@ from .records import recorded
 __all__ = ['FIGURES', 'DATA', 'LENT', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array',
            'attention_map', 'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token',
            'head_switches', 'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth',
-           'tile_walk', 'logit_lens']
+           'tile_walk', 'logit_lens', 'induction_timeline']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -50,6 +50,7 @@ FIGURES = (
     "cache_growth",
     "tile_walk",
     "logit_lens",
+    "induction_timeline",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 LENT = {"logit_lens": "page_transformer"}  # a figure that loads what another one does
@@ -1416,3 +1417,122 @@ def logit_lens(
     data = {"model": facts, "stages": stages, "first": beginning}
     chosen = {"text": text, "place": place, "stage": stage}
     return InteractiveFigure("logit_lens", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #b138a446
+def _values(
+    lines: Mapping[str, Numbers], what: str, at: list[int], most: float
+) -> list[list]:
+    "Names and values of curves with one value for each step of `at`, checked."
+    found = []
+    for name, values in lines.items():
+        array = _numbers(values, f"{what} {name!r}", "steps")
+        if len(array) != len(at):
+            raise ValueError(
+                f"{what} {name!r}: {len(array)} values do not fit {len(at)} steps"
+            )
+        if array.min() < 0 or array.max() > most:
+            raise ValueError(
+                f"{what} {name!r} must lie from 0 to {most:g}, it reaches from "
+                f"{array.min():.3g} to {array.max():.3g}"
+            )
+        found.append([str(name), _short(array)])
+    _at_most(2, len(found), f"curves of a {what}")
+    return found
+
+
+def _rising(steps: Numbers, what: str) -> list[int]:
+    "Training steps as whole numbers in rising order, checked."
+    array = _numbers(steps, what, "steps")
+    if (array % 1).any() or array[0] < 0 or (np.diff(array) <= 0).any():
+        raise ValueError(
+            f"{what} must be whole numbers that rise from 0 or more, "
+            f"got {array.tolist()}"
+        )
+    return array.astype(int).tolist()
+
+
+def _triangles(
+    weights: Numbers, name: str, steps: list[int], tokens: list[str]
+) -> np.ndarray:
+    "A causal map of the first tokens at every step: (steps, numbers of a triangle)."
+    array = _numbers(weights, f"weights of {name}", "steps, readers, read")
+    _, readers, read = array.shape
+    if len(array) != len(steps) or readers != read or readers > len(tokens):
+        raise ValueError(
+            f"weights of {name} of shape {array.shape} do not fit {len(steps)} steps "
+            f"and {len(tokens)} tokens"
+        )
+    if array.min() < -1e-6 or array.max() > 1 + 1e-3:
+        raise ValueError(
+            f"weights of {name} must lie from 0 to 1, they reach from "
+            f"{array.min():.3g} to {array.max():.3g}"
+        )
+    later = np.triu(array, 1)
+    if later.any():
+        place = tuple(np.argwhere(later)[0].tolist())
+        raise ValueError(
+            f"weights of {name} read later tokens, at first at {place}: the maps must "
+            "be causal"
+        )
+    rows, columns = np.tril_indices(readers)
+    return array[:, rows, columns]
+
+# %% ../nbs/tools/interactive.ipynb #8e8ff0aa
+def induction_timeline(
+    maps: Mapping[str, Numbers],
+    tokens: Numbers,
+    steps: Numbers,
+    *,
+    at: Numbers,
+    losses: Mapping[str, Numbers],
+    scores: Mapping[str, Numbers],
+    caption: str,
+    uniform: float | None = None,
+    step: int = 0,
+    row: int = 0,
+) -> InteractiveFigure:
+    """Heads at each of several training steps, with losses and scores as curves.
+
+    `maps` maps names of heads to causal weights (steps, T, T), for the first T of
+    `tokens`. `losses` and `scores` map names to a value for each step of `at`, which
+    holds all of `steps`; up to two of each. `uniform` is the loss of a uniform guess.
+    `step` is the training step that is shown at first, `row` the reader.
+    Raises ValueError for weights and values that are not finite, that are out of their
+    range or do not fit, and for a step that was not measured.
+    """
+    tokens, steps, at = _tokens(tokens), _rising(steps, "steps"), _rising(at, "at")
+    _at_most(64, len(tokens), "tokens")
+    _at_most(64, len(at), "steps")
+    if lost := sorted(set(steps) - set(at)):
+        raise ValueError(f"nothing was measured at the steps {lost}; at holds {at}")
+    if step not in steps:
+        raise ValueError(f"step={step} is none of {steps}")
+    if not maps:
+        raise ValueError(f"maps of 0 heads for {len(steps)} steps: nothing to show")
+    _at_most(4, len(maps), "heads")
+    heads = {str(name): _triangles(w, name, steps, tokens) for name, w in maps.items()}
+    row = _among(row, 0, len(tokens) - 1, "row")
+    if uniform is not None and not 0 < uniform < math.inf:
+        raise ValueError(f"uniform must be a positive loss, got {uniform}")
+    lost, scored = (
+        _values(lines, what, at, most)
+        for lines, what, most in ((losses, "loss", 1e3), (scores, "score", 1.0))
+    )
+    words = f"{_listing(list(heads))}, at {len(steps)} training steps."
+    for one in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
+        named = [*(("loss", *c) for c in lost), *(("score", *c) for c in scored)]
+        said = (f"{kind}, {name}, {v[at.index(one)]:.2f}" for kind, name, v in named)
+        words += f" Step {one}: {'; '.join(said)}."
+    words += "" if uniform is None else f" A uniform guess has a loss of {uniform:.2f}."
+    data = {
+        "tokens": tokens,
+        "heads": list(heads),
+        "steps": steps,
+        "maps": [_thousandths(one) for one in heads.values()],
+        "at": at,
+        "losses": lost,
+        "scores": scored,
+        "uniform": None if uniform is None else round(float(uniform), 4),
+    }
+    chosen = {"step": steps.index(step), "head": 0, "row": row, "column": None}
+    return InteractiveFigure("induction_timeline", data, chosen, caption, words)
