@@ -1518,7 +1518,7 @@ def induction_timeline(
         _values(lines, what, at, most)
         for lines, what, most in ((losses, "loss", 1e3), (scores, "score", 1.0))
     )
-    words = f"{_listing(list(heads))}, at {len(steps)} training steps."
+    words = f"{'; '.join(heads)}: maps at {len(steps)} training steps."
     for one in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
         named = [*(("loss", *c) for c in lost), *(("score", *c) for c in scored)]
         said = (f"{kind}, {name}, {v[at.index(one)]:.2f}" for kind, name, v in named)

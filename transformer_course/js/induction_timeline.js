@@ -45,9 +45,10 @@ function show({ body, data, get, put, index, on, later }) {
   const play = player({ last: () => last, at: step, go: (n) => put("step", n), pace: () => ({ wait: calm() ? 1600 : 800, stride: 1 }), later });
   const when = slider("Training step", { max: last, says: (n) => count(steps[n]), oninput: (n) => { play.stop(); put("step", n); } });
   const pick = choice("Head", heads, (h) => put("head", h)), spot = e("div.live-place"), most = e("span"), says = readout();
+  says.node.classList.add("live-heard");
   const panels = [["Loss", losses, Math.ceil(Math.max(uniform ?? 0, ...losses.flatMap(([, values]) => values))), 0], ["Scores of the heads", scores, 1, 2]].filter(([, lines]) => lines.length).map(chart);
   const table = numbers("All losses and scores as a table", () => ({ head: ["step", ...[...losses, ...scores].map(([name]) => name)], rows: at.map((one, n) => [count(one), ...[...losses, ...scores].map(([, values]) => fixed(values[n], 3))]) }));
-  body.append(e("div.live-controls", {}, play.node, when.node), e("div.live-pair", {}, ...panels.map(({ node }) => node)), says.node, ...(heads.length > 1 ? [pick.node] : []), spot,
+  body.append(e("div.live-controls", {}, play.node, when.node), e("div.live-pair", {}, ...panels.map(({ node }) => node)), e("p.live-news", {}, "Each measurement takes the same room, so the first steps lie further apart."), says.node, ...(heads.length > 1 ? [pick.node] : []), spot,
     e("p.live-scale", {}, "0", e("span.live-ramp", { "aria-hidden": "true" }), most, e("span.live-note", {}, "A row reads, a column is read."), " ", e("span.live-hint", {}, "Point at a cell or a token; a click keeps it.")), table.node);
 
   /** Curves under each other's scale, from 0 to `top`, with a line at the step that is shown. */
@@ -81,7 +82,7 @@ function show({ body, data, get, put, index, on, later }) {
     weights = square(maps[head()][step()]);
     when.set(step());
     panels.forEach((panel) => panel.paint());
-    says.say(when.node, `Step ${count(steps[step()])}: ${[...losses.map(([name, values]) => `loss, ${name}, ${fixed(values[now()], 2)}`), ...scores.map(([name, values]) => `score, ${name}, ${fixed(values[now()], 2)}`)].join("; ")}.`);
+    says.say(null, `Step ${count(steps[step()])}: ${[...losses.map(([name, values]) => `loss, ${name}, ${fixed(values[now()], 2)}`), ...scores.map(([name, values]) => `score, ${name}, ${fixed(values[now()], 2)}`)].join("; ")}.`);
     map.paint();
   }
   on("step", paint);
