@@ -37,6 +37,12 @@ def lens_of(text: str) -> torch.Tensor:
 LENS = lens_of("The cat")
 
 
+SEEN = torch.rand(3, 4, 4, generator=torch.manual_seed(2)).tril()
+SEEN = SEEN / SEEN.sum(-1, keepdim=True)
+FORMED = {"maps": {"late": SEEN, "early": SEEN[:, :2, :2]}, "tokens": TOKENS, "steps": [0, 20, 100], "at": [0, 10, 20, 100], "losses": {"known": [3.0, 2.5, 1.25, 0.125], "new": [3.0, 3.1, 3.2, 3.3]},
+          "scores": {"copies": [0.125, 0.25, 0.5, 0.9876]}, "uniform": math.log(32), "caption": "Heads."}
+
+
 def one_of_each() -> list[interactive.InteractiveFigure]:
     "Every figure once, small."
     vectors = torch.arange(12.0).view(4, 3) / 10 - 0.5
@@ -54,7 +60,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.page_transformer(caption="A model.", text="The cat", learn="the cat sat on the mat. " * 20),
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
             interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles."),
-            interactive.logit_lens(LENS, "The cat", caption="A lens.")]
+            interactive.logit_lens(LENS, "The cat", caption="A lens."),
+            interactive.induction_timeline(**FORMED, step=20, row=2)]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -179,6 +186,13 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.logit_lens(torch.where(LENS == LENS.max(), NAN, LENS), "The cat", caption="c"), ["not finite", "nan"]),
     (lambda: interactive.logit_lens(LENS, "The cat", place=7, caption="c"), ["place", "0 to 6", "7"]),
     (lambda: interactive.logit_lens(LENS, "The cat", stage=5, caption="c"), ["stage", "0 to 4", "5"]),
+    *[(lambda parts=parts: interactive.induction_timeline(**FORMED | parts), said) for parts, said in [
+        ({"maps": {}}, ["0 heads", "3 steps"]), ({"maps": {str(n): SEEN for n in range(5)}}, ["5 heads", "4"]), ({"maps": {"a": SEEN[:2]}}, ["(2, 4, 4)", "3 steps", "4 tokens"]), ({"maps": {"a": SEEN[:, :3]}}, ["(3, 3, 4)"]),
+        ({"maps": {"a": SEEN}, "tokens": TOKENS[:3]}, ["(3, 4, 4)", "3 tokens"]), ({"maps": {"a": SEEN[0]}}, ["steps, readers, read", "(4, 4)"]), ({"maps": {"a": SEEN * 5}}, ["from 0 to 1", "to 5"]), ({"maps": {"a": SEEN.mT}}, ["later tokens", "(0, 0, 1)", "causal"]),
+        ({"maps": {"a": SEEN * NAN}}, ["not finite"]), ({"tokens": range(65), "maps": {"a": SEEN}}, ["65 tokens", "64"]), ({"steps": [0, 30, 100]}, ["nothing was measured", "[30]", "[0, 10, 20, 100]"]), ({"steps": [0, 100, 20]}, ["steps", "rise"]),
+        ({"steps": [0, 0.5, 100]}, ["steps", "whole numbers"]), ({"at": [-1, 0, 20, 100]}, ["at", "rise from 0"]), ({"steps": range(65), "at": range(65)}, ["65 steps", "64"]), ({"step": 10}, ["step=10", "[0, 20, 100]"]), ({"row": 4}, ["row", "0 to 3", "4"]),
+        ({"losses": {"known": [1, 2]}}, ["loss 'known'", "2 values", "4 steps"]), ({"losses": {"known": [1, 2, 3, INF]}}, ["loss 'known'", "not finite"]), ({"losses": {"known": [1, 2, 3, -1]}}, ["loss 'known'", "-1"]), ({"losses": {str(n): [1, 2, 3, 4] for n in range(3)}}, ["3 curves of a loss", "2"]),
+        ({"scores": {"a": [0, 0.5, 1, 1.5]}}, ["score 'a'", "from 0 to 1", "1.5"]), ({"uniform": 0}, ["uniform", "0"])]],
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -452,6 +466,33 @@ def test_attention_map_finds_the_strongest(js):
 @pytest.mark.parametrize(("row", "to", "there"), [(1, "abc", 1), (1, "xab", 2), (1, "xyz", 1), (2, "x", 0), (0, "bbba", 3), (1, "bxx", 0), (2, "xyczc", 2)])
 def test_attention_map_follows_a_token_into_another_sentence(js, row, to, there):
     assert js("attention_map", "m.follow(given.row, [...'abc'], [...given.to])", row=row, to=to) == there
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 24])
+def test_a_triangle_becomes_the_map_that_python_had(js, size):
+    whole = (1000 * torch.rand(size, size, generator=torch.manual_seed(size))).round().int().tril()
+    assert js("induction_timeline", "m.square(given.flat)", flat=whole[tuple(torch.tril_indices(size, size))].tolist()) == whole.tolist()
+    assert js("induction_timeline", "[m.side(given.n), Number.isInteger(m.side(given.n + 1))]", n=size * (size + 1) // 2) == [size, size * (size + 1) // 2 + 1 == 3]
+
+
+@pytest.mark.parametrize(("places", "room", "kept"), [([0, 0.1, 0.2, 0.5, 1], 0.15, [0, 0.2, 0.5, 1]), ([0, 0.5, 0.95, 1], 0.1, [0, 0.5, 1]), ([0], 0.1, [0]), ([0, 1], 0.1, [0, 1]), ([0, 0.02, 0.05], 0.1, [0, 0.05])])
+def test_labels_of_an_axis_have_room(js, places, room, kept):
+    assert js("induction_timeline", "m.labelled(given.places, given.room)", places=places, room=room) == kept
+
+
+def test_the_record_of_chapter_12_reaches_the_page_unchanged(js):
+    "Every weight of both heads, in thousandths, and every loss and score."
+    kept = interactive.recorded("induction").result
+    points, maps = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]
+    through = lambda kind: [point[kind][maps["heads"][kind][0]][maps["heads"][kind][1]] for point in points]
+    one = interactive.induction_timeline({kind: torch.tensor(maps[kind]) / 1000 for kind in ("induction", "previous")}, maps["tokens"], maps["steps"], at=[point["step"] for point in points],
+                                         losses={"known": [point["known"] for point in points]}, scores={kind: through(kind) for kind in ("induction", "previous")}, caption="c")
+    data = json.loads(json.dumps(one.data))
+    assert js("induction_timeline", "given.maps.map((head) => head.map(m.square))", maps=data["maps"]) == [maps["induction"], maps["previous"]]
+    assert data["losses"] == [["known", [point["known"] for point in points]]] and data["scores"] == [[kind, through(kind)] for kind in ("induction", "previous")] and data["steps"] == maps["steps"]
+    first, middle, last = (next(point for point in points if point["step"] == step) for step in (0, 120, 1000))
+    for point in (first, middle, last):
+        assert f"Step {point['step']}: loss, known, {point['known']:.2f};" in one.words
 
 
 def random_attention(seed):

@@ -172,6 +172,7 @@ STATES = {
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
+    "induction_timeline": [{"step": 0, "head": 1, "row": 5}, {"step": 11, "head": 0, "row": 23, "column": 3}],
     "logit_lens": [{"place": 0, "stage": 0}, {"place": 14, "stage": 3}, {"place": None, "stage": 4}],
 }
 
@@ -996,6 +997,88 @@ def test_tile_walk_walks(drawn, way):
     assert [int(tiles) for tiles, *_ in rows] == [136, 36, 10, 3, 1] and rows[-1][2] == f"{4 * 16 * 8:,}"
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger", "player"])
+def test_induction_timeline_shows_what_was_recorded(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found, kept = figure(page, "induction_timeline"), recorded("induction").result
+    points, maps = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]
+    slide, on = found.get_by_role("slider", name="Training step"), found.get_by_role("button", name="One step on")
+    assert (state(found, "step"), slide.get_attribute("aria-valuetext")) == (5, "100")
+
+    def check(n: int, head: str = "induction", tokens: int = 24):
+        "The numbers of the record at that step, under the curves and in the map."
+        point, at = next(point for point in points if point["step"] == maps["steps"][n]), maps["heads"]
+        amounts = [point["known"], point["new"], kept["uniform"], *(point[kind][at[kind][0]][at[kind][1]] for kind in ("induction", "previous"))]
+        expect(found.locator(".live-legend strong").first).to_have_text(two_digits(amounts[0]))
+        assert [float(one) for one in found.locator(".live-legend strong").all_inner_texts()] == pytest.approx(amounts, abs=0.0051)
+        shown = found.locator(".live-cell").evaluate_all("(cells) => cells.map((cell) => Math.round(1000 * cell.getAttribute('aria-label')))")
+        assert np.array(shown).reshape(tokens, tokens).tolist() == np.array(maps[head][n])[:tokens, :tokens].tolist()
+
+    check(5)
+    if way == "player":
+        on.click()
+        found.get_by_role("button", name="Play").click()
+        expect(found.get_by_role("button", name="Play")).to_be_visible(timeout=12_000)
+        assert state(found, "step") == 11, "it stops at the end"
+        found.get_by_role("button", name="Back to the start").click()
+        check(0)
+    elif way == "keyboard":
+        slide.focus()
+        for key, n in (("ArrowRight", 6), ("End", 11), ("ArrowLeft", 10)):
+            page.keyboard.press(key)
+            assert state(found, "step") == n
+            check(n)
+    else:
+        box = slide.bounding_box()
+        (page.touchscreen.tap if way == "finger" else page.mouse.click)(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        assert state(found, "step") in (7, 8)
+        check(state(found, "step"))
+    n = state(found, "step")
+    chip(found, "Head", 1).click()
+    check(n, "previous", 8)
+    cell(found, 4, 3).tap() if way == "finger" else cell(found, 4, 3).click()
+    assert (state(found, "row"), state(found, "column"), state(found, "head")) == (4, 3, 1)
+    expect(found.locator(".live-side .live-says")).to_have_text(f"“{maps['tokens'][4]}” reads “{maps['tokens'][3]}” with weight {maps['previous'][n][4][3] / 1000:.3f}")
+
+
+def test_the_curves_of_induction_timeline_are_the_record(drawn):
+    found, kept = figure(drawn(), "induction_timeline"), recorded("induction").result
+    points, (layer, head) = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]["heads"]["induction"]
+    lines = [[tuple(map(float, one.split(","))) for one in line.get_attribute("points").split()] for line in found.locator("polyline").all()]
+    assert [len(line) for line in lines] == [len(points)] * 4
+    for line, top, measure in ((lines[0], 4, lambda point: point["known"]), (lines[1], 4, lambda point: point["new"]), (lines[2], 1, lambda point: point["induction"][layer][head])):
+        assert [y for _, y in line] == pytest.approx([1 - measure(point) / top for point in points], abs=1e-4)
+    assert [x for x, _ in lines[0]] == pytest.approx(np.linspace(0, 1, len(points)).tolist(), abs=1e-4)
+    dot = found.locator(".live-dot").first.evaluate("(node) => [node.style.left, node.style.top].map(parseFloat)")
+    at = [point["step"] for point in points].index(100)
+    assert dot == pytest.approx([100 * at / (len(points) - 1), 100 * (1 - points[at]["known"] / 4)], abs=0.01)
+    rows = unfolded(found)
+    assert rows.count() == len(points) and rows.nth(at).locator("td").all_inner_texts()[0] == f"{points[at]['known']:.3f}"
+    ticks = found.locator(".live-ticks").first.locator("span").all_inner_texts()
+    assert ticks[0] == "0" and ticks[-1] == "1,000" and len(ticks) > 4
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_logit_lens_shows_every_stage(drawn, way):
+    "The model itself is tested in test_logit_lens.py."
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "logit_lens")
+    first = state(found, "first")
+    j = found.locator(".live-column-name").count() - 1
+    if way == "keyboard":
+        cell(found, 4, j).focus()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowLeft")
+    else:
+        cell(found, 3, j - 1).tap() if way == "finger" else cell(found, 3, j - 1).click()
+    place = state(found, "place")
+    assert state(found, "stage") == 3
+    for line, row in zip(found.locator(".live-lens li").all(), first["cells"], strict=True):
+        likely, parts, _ = row[place]
+        assert [one.inner_text() for one in line.locator(".live-guess > span:last-child").all()] == [f"{part / 1000:.3f}" for part in parts] and len(likely) == 5
+    expect(found.locator(".live-says").last).to_contain_text(f"Read after “layer 3”, the next character would be")
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1091,6 +1174,9 @@ def sentence(**changes) -> list[dict]:
     (broken("cache_growth", tokens=MANY), "3,000 tokens can't be drawn"), (broken("cache_growth", prompt=9), "the prompt must have 1 to 4 tokens, got 9"), (broken("cache_growth", shares=[["a"]]), "a name and a number"),
     (broken("cache_growth", layers=None), "layers must be at least 1, got null"), (broken("cache_growth", longest=99), "up to 24, got 99"),
     (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
+    (broken("induction_timeline", tokens=MANY), "3,000 tokens can't be drawn"), (broken("induction_timeline", heads=["a"]), "maps of 2 heads for 1 names"), (broken("induction_timeline", steps=[0, 20]), "“late” has 3 maps for 2 steps"),
+    (broken("induction_timeline", maps=[[[1, 2]] * 3, [[1]] * 3]), "“late” has 2 weights at each step"), (broken("induction_timeline", maps=[[[1], [1], [None]], [[1]] * 3]), "the weights of “late” must be numbers, got null"),
+    (broken("induction_timeline", at=[0, 10, 20, 30]), "nothing was measured at step 100"), (broken("induction_timeline", losses=[["a", [1, 2]]]), "the values of “a” must be 1 × 4"),
     (broken("logit_lens", stages=["a"]), "there are 1 stages and 7 characters"), (broken("logit_lens", stages=["a", "b"]), "5 rows of guesses for 2 stages"),
     (broken("logit_lens", first={"characters": ["a"], "cells": [[["ab", [1], None]]] * 5}), "the probabilities of “embedding” must be 1 × 2"), (broken("logit_lens", first={"characters": ["a"], "cells": [[]] * 5}), "“embedding” has 0 guesses for 1 characters"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
