@@ -1030,7 +1030,7 @@ def test_induction_timeline_shows_what_was_recorded(drawn, way):
             check(n)
     else:
         box = slide.bounding_box()
-        (page.touchscreen.tap if way == "finger" else page.mouse.click)(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        (slide.tap if way == "finger" else slide.click)(position={"x": 0.7 * box["width"], "y": box["height"] / 2})
         assert state(found, "step") in (7, 8)
         check(state(found, "step"))
     n = state(found, "step")
@@ -1076,7 +1076,7 @@ def test_logit_lens_shows_every_stage(drawn, way):
     for line, row in zip(found.locator(".live-lens li").all(), first["cells"], strict=True):
         likely, parts, _ = row[place]
         assert [one.inner_text() for one in line.locator(".live-guess > span:last-child").all()] == [f"{part / 1000:.3f}" for part in parts] and len(likely) == 5
-    expect(found.locator(".live-says").last).to_contain_text(f"Read after “layer 3”, the next character would be")
+    expect(found.locator(".live-says").last).to_contain_text("Read after “layer 3”, the next character would be")
 
 
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------

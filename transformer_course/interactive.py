@@ -1405,7 +1405,7 @@ def logit_lens(
         said = ", ".join(f"{known[i]!r} {parts[t, i]:.2f}" for i in guesses[t][:3])
         right = sum(int(i) == j for i, j in zip(guesses[:, 0], follows))
         words += f" {name.capitalize()}: after “{text[: t + 1][-9:]}” {said}; the "
-        words += f"likeliest is right {right} times of {len(follows)}."
+        words += f"likeliest is right for {right} of {len(follows)}."
         row = []
         for t, places in enumerate(guesses):
             next_ = _thousandths(parts[t, follows[t]]) if t < len(follows) else None
