@@ -74,7 +74,7 @@ function show({ body, data, get, put, index, on, later }) {
   function open() {
     const top = largest(maps[head()].flat());
     pick.set(head());
-    map = lay(spot, { rows: letters(), columns: null }, top, { get, put, row, weights: () => weights });
+    map = lay(spot, { rows: letters(), columns: null }, top, { get, put, row, weights: () => weights, room: letters().length > 16 ? 1 : 3 });
     most.textContent = weight(top);
     paint();
   }
