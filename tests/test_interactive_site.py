@@ -1009,8 +1009,8 @@ def test_induction_timeline_shows_what_was_recorded(drawn, way):
         "The numbers of the record at that step, under the curves and in the map."
         point, at = next(point for point in points if point["step"] == maps["steps"][n]), maps["heads"]
         amounts = [point["known"], point["new"], kept["uniform"], *(point[kind][at[kind][0]][at[kind][1]] for kind in ("induction", "previous"))]
-        expect(found.locator(".live-legend strong").first).to_have_text(two_digits(amounts[0]))
-        assert [float(one) for one in found.locator(".live-legend strong").all_inner_texts()] == pytest.approx(amounts, abs=0.0051)
+        expect(found.locator(".live-named strong").first).to_have_text(two_digits(amounts[0]))
+        assert [float(one) for one in found.locator(".live-named strong").all_inner_texts()] == pytest.approx(amounts, abs=0.0051)
         shown = found.locator(".live-cell").evaluate_all("(cells) => cells.map((cell) => Math.round(1000 * cell.getAttribute('aria-label')))")
         assert np.array(shown).reshape(tokens, tokens).tolist() == np.array(maps[head][n])[:tokens, :tokens].tolist()
 

@@ -60,7 +60,7 @@ function show({ body, data, get, put, index, on, later }) {
     const node = e("div.live-panel.live-sizes.live-curves", {}, e("span.live-panel-name", {}, title),
       e("div.live-chart", { "aria-hidden": "true" }, ...rules, ...guess, line, e("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none" }, ...curves), ...dots),
       e("p.live-ticks", { "aria-hidden": "true" }, ...marks.map((x) => e("span", { style: `left: ${100 * x}%` }, count(at[Math.round(x * (at.length - 1))])))),
-      e("ul.live-legend", {}, ...lines.map(([name], k) => e("li", {}, e(`i.live-dash.live-way-${colour + k}`), e("span", {}, `${name} `), amounts[k])), ...(guess.length ? [e("li", {}, e("i.live-dash.live-guessed"), e("span", {}, "uniform guess "), e("strong", {}, fixed(uniform, 2)))] : [])));
+      e("ul.live-named", {}, ...lines.map(([name], k) => e("li", {}, e(`i.live-dash.live-way-${colour + k}`), e("span", {}, `${name} `), amounts[k])), ...(guess.length ? [e("li", {}, e("i.live-dash.live-guessed"), e("span", {}, "uniform guess "), e("strong", {}, fixed(uniform, 2)))] : [])));
     return { node, paint() {
       line.style.left = `${100 * place(now())}%`;
       lines.forEach(([, values], k) => {
