@@ -1201,14 +1201,14 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     for kept in ("executed", "reports"):
         shutil.copytree(BUILD / kept, copy / "book/_build" / kept)
     (copy / "_toc.yml").write_text("format: jb-book\nroot: nbs/tools/interactive\n")        # the other pages would take minutes
-    for file, change in (("timeline.js", "// mended\n"), ("lib.js", "// mended too\n"), ("figures.css", "/* mended */\n")):
+    for file, change in (("timeline.js", "const mended = 1;\n"), ("lib.js", "const mendedToo = 1;\n"), ("figures.css", "/* mended */\n")):
         with (copy / "transformer_course/js" / file).open("a") as stream:
             stream.write(change)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{copy}/book:{copy}"}
     done = subprocess.run([sys.executable, "-m", "builder", "--no-serve"], cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
     scripts = copy / "book/_build/html/_static/figures"
-    assert "// mended\\n" in (scripts / "timeline.js").read_text() and "// mended too\\n" in (scripts / "attention_map.js").read_text()
+    assert "const mended = 1;" in (scripts / "timeline.js").read_text() and "const mendedToo = 1;" in (scripts / "attention_map.js").read_text()
     assert "/* mended */" in (scripts / "figures.css").read_text()
     address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
     assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"

@@ -31,7 +31,8 @@ from .records import recorded
 # %% auto #0
 __all__ = ['FIGURES', 'DATA', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map',
            'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches',
-           'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk']
+           'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk',
+           'model_calculator']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -48,6 +49,7 @@ FIGURES = (
     "page_transformer",
     "cache_growth",
     "tile_walk",
+    "model_calculator",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 
@@ -75,7 +77,8 @@ def _whole(file: str) -> str:
 
     add(source)
     parts = [_without_exports(_source(other)) for other in others]
-    return "\n".join(importing.sub("", text) for text in [*parts, source])
+    whole = "\n".join(importing.sub("", text) for text in [*parts, source])
+    return _without_comments(whole)
 
 
 def data_script(name: str) -> str:
@@ -100,6 +103,11 @@ def _source(file: str) -> str:
 
 def _without_exports(source: str) -> str:
     return re.sub(r"^export ", "", source, flags=re.M)
+
+
+def _without_comments(source: str) -> str:
+    "JavaScript without the lines that explain it, which no page needs to load."
+    return re.sub(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", "", source, flags=re.S | re.M)
 
 # %% ../nbs/tools/interactive.ipynb #78005e0b
 def _stage() -> str:
@@ -1338,3 +1346,121 @@ def tile_walk(
     data = {"length": length, "width": width, "causal": bool(causal)}
     chosen = {"rows": rows, "columns": columns, "step": 1}
     return InteractiveFigure("tile_walk", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #7abfefef
+def _rows(
+    given: Mapping[str, Sequence[float]], what: str, fields: str, most: int = 8
+) -> list[list]:
+    "Names with their positive numbers, one for each of `fields`, checked."
+    if not given:
+        raise ValueError(f"no {what}s: there is nothing to choose")
+    _at_most(most, len(given), f"{what}s")
+    rows = []
+    for name, values in given.items():
+        numbers = _numbers(list(values), f"{what} {name}", "numbers").tolist()
+        if len(numbers) != len(fields.split(", ")) or min(numbers) <= 0:
+            raise ValueError(
+                f"{what} {name} must have {fields}, all above 0, got {numbers}"
+            )
+        rows.append([str(name), *numbers])
+    return rows
+
+
+def _position(name: str | None, names: Sequence[str], what: str) -> int:
+    "Where a name stands; the first place for None."
+    if name is not None and name not in names:
+        raise ValueError(f"{what}={name!r} is none of {_listing(names)}")
+    return 0 if name is None else list(names).index(name)
+
+
+def _decoder(name: str, config: Config) -> dict[str, Any]:
+    "The sizes and parts of a decoder that its costs depend on."
+    if config.kind != "decoder" or config.positions == "alibi" or config.dropout:
+        raise ValueError(
+            "counted are decoders without ALiBi and dropout, not "
+            f"{name} with kind={config.kind!r}, positions={config.positions!r}, "
+            f"dropout={config.dropout}"
+        )
+    return {
+        "name": name,
+        "width": config.d_model,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "key_heads": config.n_kv_heads,
+        "hidden": config.d_ff,
+        "vocabulary": config.vocab_size,
+        "context": config.max_len,
+        "positions": config.positions,
+        "norm": config.norm,
+        "norm_first": config.norm_first,
+        "activation": config.activation,
+        "bias": config.bias,
+        "tied": config.tie_embeddings,
+        "experts": config.n_experts,
+        "active": config.n_active_experts,
+        "window": config.window,
+    }
+
+# %% ../nbs/tools/interactive.ipynb #b84702df
+def model_calculator(
+    models: Mapping[str, Config],
+    hardware: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    model: str | None = None,
+    machine: str | None = None,
+    n_tokens: float = 1e12,
+    chips: int = 1024,
+    price: float = 2.0,
+) -> InteractiveFigure:
+    """What a decoder needs to run and to be trained, for sizes that a reader chooses.
+
+    `models` are on offer as beginnings, `hardware` maps names to operations per second,
+    bytes per second and bytes of memory; `model` and `machine` are shown at first. It
+    is trained on `n_tokens` with `chips`, a power of 2. `price`, of an hour of a chip,
+    is an example that a reader replaces. A text is as long as the context.
+    Raises ValueError for models but plain decoders and numbers that are not positive.
+    """
+    machines = _rows(hardware, "machine", "operations, bandwidth, memory")
+    if not models:
+        raise ValueError("no models: there is nothing to choose")
+    _at_most(8, len(models), "models")
+    decoders = [_decoder(str(name), config) for name, config in models.items()]
+    if not 1 <= n_tokens <= 1e15:
+        raise ValueError(f"n_tokens must lie from 1 to 1e15, got {n_tokens}")
+    _exponent(chips, 2**16, "chips")
+    if not 0 <= price < math.inf:
+        raise ValueError(f"price must not be negative, and finite, got {price}")
+    preset = _position(model, list(models), "model")
+    words = "A calculator of what a decoder costs. Parameters:"
+    for name, config in models.items():
+        words += f" {name} {_count(config):,};"
+    words += " machines, with their operations and bytes per second and their bytes:"
+    words += "".join(
+        f" {name} {a:.3g}, {b:.3g}, {c:.3g};" for name, a, b, c in machines
+    )
+    sizes = "width layers heads key_heads hidden vocabulary context".split()
+    chosen = {
+        "preset": preset,
+        **{size: decoders[preset][size] for size in sizes},
+        "machine": _position(machine, list(hardware), "machine"),
+        "batch": 1,
+        "format": 1,
+        "checkpointed": False,
+        "tokens": float(n_tokens),
+        "chips": int(chips),
+        "utilisation": 0.4,
+        "price": float(price),
+    }
+    data = {"models": decoders, "hardware": machines, "example": float(price)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("model_calculator", data, chosen, caption, said)
+
+
+def _count(config: Config) -> int:
+    "The parameters of a decoder."
+    counts, d = _counts(config), config.d_model
+    block = counts["attention"] + counts["feed-forward"] + 2 * counts["norm"]
+    tables = config.vocab_size * (1 if config.tie_embeddings else 2)
+    tables += config.max_len if config.positions == "learned" else 0
+    return config.n_layers * block + tables * d + config.norm_first * counts["norm"]
