@@ -17,7 +17,10 @@ from test_site import HELD, PHONE, luminance
 
 from builder import BUILD, ROOT, SITE, run_notebooks
 from transformer_course import interactive
+from transformer_course.config import PRESETS
+from transformer_course.kv_cache import cache_bytes
 from transformer_course.records import recorded
+from transformer_course.scaling import HARDWARE, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
 
 APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 
@@ -170,6 +173,7 @@ STATES = {
     "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
     "cache_growth": [{"shown": 9, "kept": False, "length": 20, "batch": 10, "share": 0, "format": 0}, {"shown": 4, "length": 0, "batch": 0, "share": 2, "format": 2}],
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
+    "model_calculator": [{"preset": 0, "width": 768, "heads": 12, "machine": 1, "batch": 4096, "checkpointed": True, "price": None}, {"preset": 2, "format": 0, "tokens": 1e6, "chips": 1}, {"width": 16384, "layers": 128, "hidden": 65536, "context": 131072, "batch": 4096, "tokens": 7e14, "price": 0.5}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
 }
@@ -995,6 +999,83 @@ def test_tile_walk_walks(drawn, way):
     assert [int(tiles) for tiles, *_ in rows] == [136, 36, 10, 3, 1] and rows[-1][2] == f"{4 * 16 * 8:,}"
 
 
+def slide(page, found, name: str, way: str):
+    "A slider one step on, by a key, a click on its track or a touch of it."
+    one = found.get_by_role("slider", name=name, exact=True)
+    if way == "keyboard":
+        one.focus()
+        page.keyboard.press("ArrowRight")
+    else:
+        place = {"x": one.bounding_box()["width"] * 0.8, "y": one.bounding_box()["height"] / 2}
+        one.tap(position=place) if way == "finger" else one.click(position=place)
+    return one
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_model_calculator_recounts_a_changed_model(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "model_calculator")
+    title, usual = found.locator(".live-title").first, PRESETS["llama-3-8b"]
+    expect(title).to_have_text("8,030,261,248 parameters")
+    before = {key: state(found, key) for key in ("width", "heads", "key_heads", "hidden", "layers")}
+    slide(page, found, "Layers", way)
+    layers = state(found, "layers")
+    assert layers == 33 if way == "keyboard" else 90 < layers < 115
+    now = usual.replace(n_layers=layers)
+    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    assert found.get_by_role("radiogroup", name="Model").locator("input:checked").count() == 0
+    slide(page, found, "Width", way)                                                       # heads keep their width, and the hidden layer its share
+    width = state(found, "width")
+    assert width > before["width"] and width % state(found, "heads") == 0 == state(found, "heads") % state(found, "key_heads")
+    assert state(found, "hidden") == pytest.approx(3.5 * width, abs=32)
+    now = now.replace(d_model=width, n_heads=state(found, "heads"), n_kv_heads=state(found, "key_heads"), d_ff=state(found, "hidden"))
+    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    choose = chip(found, "Model", 1)
+    if way == "keyboard":
+        choose.locator("input").focus()
+        page.keyboard.press("Space")
+    else:
+        choose.tap() if way == "finger" else choose.click()
+    expect(title).to_have_text("8,030,261,248 parameters")
+    assert {key: state(found, key) for key in before} == before
+
+
+def test_model_calculator_says_what_fits_how_fast_it_writes_and_what_training_takes(drawn):
+    page = drawn()
+    found = figure(page, "model_calculator")
+    usual, machine = PRESETS["llama-3-8b"], HARDWARE["h100"]
+    titles, says = found.locator(".live-title"), found.locator(".live-says")
+    facts = lambda n: dict(zip(*[found.locator(".live-facts").nth(n).locator(kind).all_inner_texts() for kind in ("span", "strong")]))
+    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192):.0f} tokens per second")
+    assert facts(0)["in training"] == f"{flops_per_token(usual, 8192, training=True) / 1e9:.1f} billion" and "limited by the bytes" in says.nth(1).inner_text()
+    chip(found, "Numbers", 2).click()
+    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192, bytes_per_number=1):.0f} tokens per second")
+    chip(found, "Numbers", 1).click()
+    found.get_by_role("slider", name="Texts at once").fill("6")
+    needed = (2 * count_parameters(usual).total + cache_bytes(usual, 8192, 64, torch.float16)) / 1e9
+    expect(titles.nth(1)).to_have_text(f"Needs {needed:.1f} GB: does not fit into 80 GB")
+    assert facts(1)["each text gets"] == "none"
+    found.get_by_role("slider", name="Context").fill("1")                                   # 128 tokens: short caches fit
+    speed = tokens_per_second(usual, machine, batch=64, length=128)
+    expect(titles.nth(1)).to_have_text(f"Writes at most {float(f'{speed:.3g}'):,.0f} tokens per second")
+    memory = training_memory(usual, 64, 128)
+    assert facts(2)["memory in 32 bits"] == f"{memory.total / 1e9:.0f} GB" and f"activations {memory.activations / 1e9:.0f} GB" in found.locator(".live-legend").last.inner_text()
+    found.get_by_role("switch", name="Gradient checkpointing").click()
+    expect(found.locator(".live-legend").last).to_contain_text(f"activations {training_memory(usual, 64, 128, checkpointed=True).activations / 1e9:.1f} GB")
+    seconds = training_seconds(usual, 1e12, machine, length=128, chips=1024)
+    expect(titles.nth(2)).to_have_text(f"Training takes {seconds / 86400:.2f} days")
+    hours = 1024 * seconds / 3600
+    dear = found.get_by_role("spinbutton")
+    assert dear.input_value() == "2" and facts(2)["cost"].endswith(", at the price of the example") and "2 is only an example" in found.locator(".live-price").inner_text()
+    dear.fill("3.5")
+    dear.press("Tab")
+    expect(found.locator(".live-facts strong").last).to_have_text(f"{float(f'{3.5 * hours:.3g}'):,.0f}")
+    for text in ("", "-1"):
+        dear.fill(text)
+        expect(found.locator(".live-facts strong").last).to_have_text("type a price")
+    assert unfolded(found).count() == 2
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1090,6 +1171,8 @@ def sentence(**changes) -> list[dict]:
     (broken("cache_growth", tokens=MANY), "3,000 tokens can't be drawn"), (broken("cache_growth", prompt=9), "the prompt must have 1 to 4 tokens, got 9"), (broken("cache_growth", shares=[["a"]]), "a name and a number"),
     (broken("cache_growth", layers=None), "layers must be at least 1, got null"), (broken("cache_growth", longest=99), "up to 24, got 99"),
     (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
+    (broken("model_calculator", models=[]), "1 to 8 models, got 0"), (broken("model_calculator", models=[{"name": "x"}]), "width of x must be a whole number from 1, got undefined"),
+    (broken("model_calculator", hardware=[["x", 1, 0, 1]]), "x must have three numbers above 0, got 1, 0, 1"), (broken("model_calculator", hardware=[]), "1 to 8 machines"), (broken("model_calculator", example=None), "must not be negative, got null"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -1102,6 +1185,8 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
                 {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
+                {"preset": 9, "width": 1e9, "layers": -1, "heads": 7.5, "key_heads": "x", "hidden": None, "vocabulary": 0, "context": 1e9, "machine": -1, "tokens": "x", "chips": 3, "utilisation": 9, "checkpointed": "x", "price": -1},
+                {"preset": "x", "width": 0, "layers": 1e9, "heads": 1e9, "key_heads": 1e9, "hidden": "x", "vocabulary": 1e12, "context": None, "tokens": 1e40, "chips": 1e9, "utilisation": None, "price": "x"},
                 {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1}]
 
 
