@@ -47,7 +47,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.page_transformer(caption="A model.", text="The cat", learn="the cat sat on the mat. " * 20),
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
             interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles."),
-            interactive.model_calculator({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Costs.")]
+            interactive.model_calculator({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Costs."),
+            interactive.scaling_laws(scaling.LAWS, models={"GPT-3": (174.6e9, 300e9)}, caption="Laws.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -160,6 +161,16 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.tile_walk(33, caption="c"), ["length", "2 to 32", "33"]),
     (lambda: interactive.tile_walk(8, 0, caption="c"), ["width", "0"]),
     (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
+    (lambda: interactive.scaling_laws({}, caption="c"), ["no laws"]),
+    (lambda: interactive.scaling_laws({str(n): scaling.LAWS["hoffmann2022"] for n in range(5)}, caption="c"), ["5 laws", "4"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 4)}, caption="c"), ["law x", "E, A, B, alpha, beta", "[1.0, 2.0, 3.0, 4.0]"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 0, 1)}, caption="c"), ["law x", "above 0"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, law="x", caption="c"), ["law='x'", "hoffmann2022"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=1e17, caption="c"), ["flops", "1e+17"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=NAN, caption="c"), ["flops", "nan"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, parameters=1e14, caption="c"), ["1e6 to 1e13", "the first model has 1e+22 and 1e+14"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, -1)}, caption="c"), ["model x", "parameters, tokens"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, 1e5)}, caption="c"), ["1e18 to 1e26", "x has 6e+14 and 1e+09"]),
     (lambda: interactive.model_calculator({}, MACHINES, caption="c"), ["no models"]),
     (lambda: interactive.model_calculator({str(n): PRESETS["gpt2"] for n in range(9)}, MACHINES, caption="c"), ["9 models", "8"]),
     (lambda: interactive.model_calculator({"b": PRESETS["bert-base"]}, MACHINES, caption="c"), ["decoders", "kind='encoder'"]),
@@ -729,6 +740,25 @@ def test_tile_walk_covers_each_pair_once_and_counts_what_it_moves(js, length, ro
     assert moved == {"read": read, "written": length * 6}
     words = interactive.tile_walk(length, 6, tile=(rows, columns), causal=causal, caption="c").words
     assert f"{len(walk)} tiles" in words and f"{read + length * 6:,} numbers are moved, {js('tile_walk', 'm.plain(given.length, 6)', length=length):,} by" in words
+
+
+@pytest.mark.parametrize("name", scaling.LAWS)
+@pytest.mark.parametrize("flops", [10.0 ** (18 + n / 2) for n in range(17)])
+def test_scaling_laws_finds_the_best_size_that_python_finds(js, name, flops):
+    law = scaling.LAWS[name]
+    n, d = scaling.compute_optimal(flops, law)
+    assert js("scaling_laws", "m.best(given.law, given.flops)", law=[name, *law], flops=flops) == pytest.approx([n, d], rel=1e-12)
+    for parameters in (n, n / 7, 1e6, 1e13):
+        tokens = flops / (6 * parameters)
+        assert js("scaling_laws", "m.loss(given.law, given.n, given.d)", law=[name, *law], n=parameters, d=tokens) == pytest.approx(law(parameters, tokens), rel=1e-13) >= law(n, d)
+    shown = interactive.scaling_laws({name: law}, flops=flops, caption="c")
+    assert 10 ** shown.chosen["size"] == pytest.approx(n) and 10 ** shown.chosen["budget"] == pytest.approx(flops)
+    if flops == 1e22:
+        assert f"10^22, {n:.3g} parameters, {d:.3g} tokens, {law(n, d):.3f};" in shown.words
+
+
+def test_scaling_laws_splits_a_loss_into_its_three_parts(js):
+    assert js("scaling_laws", "m.parts(['x', 1.5, 8, 27, 0.5, 1 / 3], 4, 27)") == pytest.approx([1.5, 4, 9])
 
 
 DECODERS = {name: config for name, config in PRESETS.items() if config.kind == "decoder"}

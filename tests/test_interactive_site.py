@@ -20,7 +20,7 @@ from transformer_course import interactive
 from transformer_course.config import PRESETS
 from transformer_course.kv_cache import cache_bytes
 from transformer_course.records import recorded
-from transformer_course.scaling import HARDWARE, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
+from transformer_course.scaling import HARDWARE, LAWS, LossLaw, compute_optimal, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
 
 APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 
@@ -174,6 +174,7 @@ STATES = {
     "cache_growth": [{"shown": 9, "kept": False, "length": 20, "batch": 10, "share": 0, "format": 0}, {"shown": 4, "length": 0, "batch": 0, "share": 2, "format": 2}],
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "model_calculator": [{"preset": 0, "width": 768, "heads": 12, "machine": 1, "batch": 4096, "checkpointed": True, "price": None}, {"preset": 2, "format": 0, "tokens": 1e6, "chips": 1}, {"width": 16384, "layers": 128, "hidden": 65536, "context": 131072, "batch": 4096, "tokens": 7e14, "price": 0.5}],
+    "scaling_laws": [{"law": 1, "axis": 1, "budget": 26, "size": 6}, {"budget": 18, "size": 13}, {"axis": 0, "budget": 23.45, "size": 11.2}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
 }
@@ -1076,6 +1077,82 @@ def test_model_calculator_says_what_fits_how_fast_it_writes_and_what_training_ta
     assert unfolded(found).count() == 2
 
 
+def law_of(found) -> LossLaw:
+    return LossLaw(*state(found, "laws")[state(found, "law")][1:])
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_scaling_laws_follows_a_budget_and_a_size(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "scaling_laws")
+    title, says = found.locator(".live-title"), found.locator(".live-says")
+    law = law_of(found)
+    assert law == LAWS["hoffmann2022"]
+
+    def said():
+        flops, n = 10 ** state(found, "budget"), 10 ** state(found, "size")
+        m, d = compute_optimal(flops, law)
+        expect(title).to_have_text(f"Your model: loss {law(n, flops / 6 / n):.3f}, the best {law(m, d):.3f}")
+        expect(says).to_contain_text(f"the best size is {m / 1e9:.3g} billion parameters on")
+        return flops, n
+
+    assert said()[0] == pytest.approx(1e22)
+    slide(page, found, "Budget", way)
+    flops, n = said()
+    assert flops == pytest.approx(10**22.05) if way == "keyboard" else 10**23.5 < flops < 10**25
+    slide(page, found, "Model", way)
+    assert said()[1] > n
+    best = found.get_by_role("button", name="Take the best size")
+    if way == "keyboard":
+        best.focus()
+        page.keyboard.press("Enter")
+    else:
+        best.tap() if way == "finger" else best.click()
+    flops, n = said()
+    assert n == pytest.approx(compute_optimal(flops, law)[0])
+    goal, at = (found.locator(f".live-fall .live-dot{kind}").bounding_box() for kind in (".live-goal", ":not(.live-goal)"))
+    assert at["x"] + at["width"] / 2 == pytest.approx(goal["x"] + goal["width"] / 2, abs=0.6)
+    if way == "keyboard":
+        return
+    chart = found.locator(".live-fall")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for axis, share in ((0, 0.25), (1, 0.6)):
+        chip(found, "Across", axis).click()
+        (chart.tap if way == "finger" else chart.click)(position={"x": share * box["width"], "y": 40})
+        flops, n = said()
+        power = np.log10(flops / 6 / n) if axis else np.log10(n)
+        assert power == pytest.approx([6 + 7 * share, 8 + 8 * share][axis], abs=0.05)
+        at = found.locator(".live-fall .live-dot:not(.live-goal)").evaluate("(dot) => parseFloat(dot.style.left)")
+        assert at == pytest.approx(100 * share, abs=0.5)
+    if way == "pointer":                                                                   # pressed and drawn along
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 50)
+        before = state(found, "size")
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 50)
+        after = state(found, "size")
+        page.mouse.up()
+        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 50)
+        assert before != after == state(found, "size")
+
+
+def test_scaling_laws_compares_published_models_and_laws(drawn):
+    found = figure(drawn(), "scaling_laws")
+    strong = found.locator(".live-facts strong")
+    found.get_by_role("button", name="GPT-3").click()
+    expect(strong).to_have_text(["175 billion parameters", "300 billion tokens", f"{300 / 174.6:.3g} tokens", f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens"])
+    curve = lambda: found.locator(".live-fall .live-now").get_attribute("points")
+    before = curve()
+    chip(found, "Law", 1).click()
+    assert law_of(found) == LAWS["besiroglu2024"] and curve() != before
+    expect(strong.last).to_have_text(f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens")
+    expect(found.locator(".live-legend").last).to_contain_text("what no model gets below 1.817")
+    lowest = [min(float(point.split(",")[1]) for point in line.get_attribute("points").split()) for line in found.locator(".live-fall .live-thin").all() if line.get_attribute("points")]
+    assert len(lowest) == 9 and lowest == sorted(lowest), "more FLOPs, less loss, further down"
+    rows = unfolded(found)
+    assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*compute_optimal(1e22, law_of(found))):.3f}"
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1173,6 +1250,7 @@ def sentence(**changes) -> list[dict]:
     (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
     (broken("model_calculator", models=[]), "1 to 8 models, got 0"), (broken("model_calculator", models=[{"name": "x"}]), "width of x must be a whole number from 1, got undefined"),
     (broken("model_calculator", hardware=[["x", 1, 0, 1]]), "x must have three numbers above 0, got 1, 0, 1"), (broken("model_calculator", hardware=[]), "1 to 8 machines"), (broken("model_calculator", example=None), "must not be negative, got null"),
+    (broken("scaling_laws", laws=[]), "1 to 4 laws, got 0"), (broken("scaling_laws", laws=[["x", 1, 2, 3, 0, 1]]), "the law x must have 5 numbers above 0, got 1, 2, 3, 0, 1"), (broken("scaling_laws", models=[["y", 1, None]]), "the model y must have 2 numbers"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -1185,6 +1263,7 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
                 {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
+                {"law": 9, "axis": -1, "budget": 99, "size": -3}, {"law": "x", "axis": None, "budget": "x", "size": None},
                 {"preset": 9, "width": 1e9, "layers": -1, "heads": 7.5, "key_heads": "x", "hidden": None, "vocabulary": 0, "context": 1e9, "machine": -1, "tokens": "x", "chips": 3, "utilisation": 9, "checkpointed": "x", "price": -1},
                 {"preset": "x", "width": 0, "layers": 1e9, "heads": 1e9, "key_heads": 1e9, "hidden": "x", "vocabulary": 1e12, "context": None, "tokens": 1e40, "chips": 1e9, "utilisation": None, "price": "x"},
                 {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1}]
@@ -1286,7 +1365,7 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     for kept in ("executed", "reports"):
         shutil.copytree(BUILD / kept, copy / "book/_build" / kept)
     (copy / "_toc.yml").write_text("format: jb-book\nroot: nbs/tools/interactive\n")        # the other pages would take minutes
-    for file, change in (("timeline.js", "const mended = 1;\n"), ("lib.js", "const mendedToo = 1;\n"), ("figures.css", "/* mended */\n")):
+    for file, change in (("timeline.js", "const mended = 1;\n"), ("lib.js", "const mendedToo = 1;\n"), ("figures.css", ".mended { top: 0; }\n")):
         with (copy / "transformer_course/js" / file).open("a") as stream:
             stream.write(change)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{copy}/book:{copy}"}
@@ -1294,6 +1373,6 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
     scripts = copy / "book/_build/html/_static/figures"
     assert "const mended = 1;" in (scripts / "timeline.js").read_text() and "const mendedToo = 1;" in (scripts / "attention_map.js").read_text()
-    assert "/* mended */" in (scripts / "figures.css").read_text()
+    assert ".mended { top: 0; }" in (scripts / "figures.css").read_text()
     address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
     assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"

@@ -32,7 +32,7 @@ from .records import recorded
 __all__ = ['FIGURES', 'DATA', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map',
            'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches',
            'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk',
-           'model_calculator']
+           'model_calculator', 'scaling_laws']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -50,6 +50,7 @@ FIGURES = (
     "cache_growth",
     "tile_walk",
     "model_calculator",
+    "scaling_laws",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 
@@ -93,7 +94,7 @@ def host() -> str:
 
 def style() -> str:
     "The style sheet of all figures."
-    return _source("figures.css")
+    return re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
 
 
 def _source(file: str) -> str:
@@ -1464,3 +1465,58 @@ def _count(config: Config) -> int:
     tables = config.vocab_size * (1 if config.tie_embeddings else 2)
     tables += config.max_len if config.positions == "learned" else 0
     return config.n_layers * block + tables * d + config.norm_first * counts["norm"]
+
+# %% ../nbs/tools/interactive.ipynb #fc9d7e53
+def scaling_laws(
+    laws: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    models: Mapping[str, Sequence[float]] | None = None,
+    law: str | None = None,
+    flops: float = 1e22,
+    parameters: float | None = None,
+) -> InteractiveFigure:
+    """The loss of models of all sizes for a budget, by laws, and the best of them.
+
+    `laws` maps names to E, A, B, alpha and beta of E + A / N^alpha + B / D^beta, for N
+    parameters and D tokens, where training takes 6 N D operations. `law`, `flops` and
+    `parameters` (default: the best) are shown at first; `models` maps names to the
+    parameters and tokens of models that a reader can put on the chart.
+    Raises ValueError for numbers that are not positive or off the chart.
+    Source: Hoffmann et al. 2022, section 3.3, equations 2 and 4.
+    """
+    fits = _rows(laws, "law", "E, A, B, alpha, beta", most=4)
+    known = _rows(models, "model", "parameters, tokens") if models else []
+    first = _position(law, list(laws), "law")
+    if not 1e18 <= flops <= 1e26:
+        raise ValueError(f"flops must lie from 1e18 to 1e26, got {flops}")
+    size = _best(fits[first][1:], flops)[0] if parameters is None else parameters
+    for name, n, spent in [
+        ("", size, flops),
+        *((m, n, 6 * n * d) for m, n, d in known),
+    ]:
+        if not (1e18 <= spent <= 1e26 and 1e6 <= n <= 1e13):
+            raise ValueError(
+                "the chart reaches from 1e18 to 1e26 FLOPs and from 1e6 to 1e13 "
+                f"parameters, {name or 'the first model'} has {spent:.3g} and {n:.3g}"
+            )
+    words = "The least loss for a budget of FLOPs."
+    for name, *law_ in fits:
+        words += f" {name}:"
+        for power in (18, 20, 22, 24, 26):
+            n, d, loss = _best(law_, 10.0**power)
+            words += f" 10^{power}, {n:.3g} parameters, {d:.3g} tokens, {loss:.3f};"
+    data = {"laws": fits, "models": known}
+    chosen = {"law": first, "axis": 0}
+    chosen |= {"budget": math.log10(flops), "size": math.log10(size)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("scaling_laws", data, chosen, caption, said)
+
+
+def _best(law: Sequence[float], flops: float) -> tuple[float, float, float]:
+    "Parameters and tokens of the least loss for a budget, and that loss."
+    E, A, B, alpha, beta = law
+    exponent = 1 / (alpha + beta)
+    n = (alpha * A / (beta * B)) ** exponent * (flops / 6) ** (beta * exponent)
+    d = flops / (6 * n)
+    return n, d, E + A / n**alpha + B / d**beta
