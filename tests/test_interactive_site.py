@@ -1147,7 +1147,7 @@ def test_scaling_laws_compares_published_models_and_laws(drawn):
     assert law_of(found) == LAWS["besiroglu2024"] and curve() != before
     expect(strong.last).to_have_text(f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens")
     expect(found.locator(".live-legend").last).to_contain_text("what no model gets below 1.817")
-    lowest = [min(float(point.split(",")[1]) for point in line.get_attribute("points").split()) for line in found.locator(".live-fall .live-thin").all() if line.get_attribute("points")]
+    lowest = [max(float(point.split(",")[1]) for point in line.get_attribute("points").split()) for line in found.locator(".live-fall .live-thin").all() if line.get_attribute("points")]
     assert len(lowest) == 9 and lowest == sorted(lowest), "more FLOPs, less loss, further down"
     rows = unfolded(found)
     assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*compute_optimal(1e22, law_of(found))):.3f}"
