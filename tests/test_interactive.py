@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from builder import ROOT, figure_scripts
-from transformer_course import inside, interactive, positions
+from transformer_course import inside, interactive, positions, scaling
 from transformer_course.attention import attention, attention_weights, causal_mask
 from transformer_course.block import Block, final_norm
 from transformer_course.config import PRESETS, Config
+from transformer_course.kv_cache import cache_bytes
 from transformer_course.multi_head import MultiHeadAttention
 from transformer_course.positions import position_vectors
 from transformer_course.prediction import LanguageModel
@@ -26,6 +27,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 MEASURED = {(): 0.25, ("a",): 0.5, ("b",): 0.375, ("a", "b"): 0.875}
 SMALL = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, kind="encoder-decoder", positions="learned")
 NAN, INF = float("nan"), float("inf")
+ONE, MACHINES = {"gpt2": PRESETS["gpt2"]}, {"h100": scaling.HARDWARE["h100"], "v100": scaling.HARDWARE["v100"]}
 
 
 def lens_of(text: str) -> torch.Tensor:
@@ -61,7 +63,9 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
             interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles."),
             interactive.logit_lens(LENS, "The cat", caption="A lens."),
-            interactive.induction_timeline(**FORMED, step=20, row=2)]
+            interactive.induction_timeline(**FORMED, step=20, row=2),
+            interactive.model_calculator({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Costs."),
+            interactive.scaling_laws(scaling.LAWS, models={"GPT-3": (174.6e9, 300e9)}, caption="Laws.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -174,6 +178,31 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.tile_walk(33, caption="c"), ["length", "2 to 32", "33"]),
     (lambda: interactive.tile_walk(8, 0, caption="c"), ["width", "0"]),
     (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
+    (lambda: interactive.scaling_laws({}, caption="c"), ["no laws"]),
+    (lambda: interactive.scaling_laws({str(n): scaling.LAWS["hoffmann2022"] for n in range(5)}, caption="c"), ["5 laws", "4"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 4)}, caption="c"), ["law x", "E, A, B, alpha, beta", "[1.0, 2.0, 3.0, 4.0]"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 0, 1)}, caption="c"), ["law x", "above 0"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, law="x", caption="c"), ["law='x'", "hoffmann2022"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=1e17, caption="c"), ["flops", "1e+17"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=NAN, caption="c"), ["flops", "nan"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, parameters=1e14, caption="c"), ["1e6 to 1e13", "the first model has 1e+22 and 1e+14"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, -1)}, caption="c"), ["model x", "parameters, tokens"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, 1e5)}, caption="c"), ["1e18 to 1e26", "x has 6e+14 and 1e+09"]),
+    (lambda: interactive.model_calculator({}, MACHINES, caption="c"), ["no models"]),
+    (lambda: interactive.model_calculator({str(n): PRESETS["gpt2"] for n in range(9)}, MACHINES, caption="c"), ["9 models", "8"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["bert-base"]}, MACHINES, caption="c"), ["decoders", "kind='encoder'"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["gpt2"].replace(positions="alibi")}, MACHINES, caption="c"), ["ALiBi", "b with"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["gpt2"].replace(dropout=0.1)}, MACHINES, caption="c"), ["dropout=0.1"]),
+    (lambda: interactive.model_calculator(ONE, {}, caption="c"), ["no machines"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, 1e9)}, caption="c"), ["machine x", "operations, bandwidth, memory", "[1000000000000.0, 1000000000.0]"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, 0, 1)}, caption="c"), ["machine x", "above 0"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, INF, 1)}, caption="c"), ["machine x", "not finite"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, model="gpt", caption="c"), ["model='gpt'", "gpt2"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, machine="x", caption="c"), ["machine='x'", "h100"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, n_tokens=0, caption="c"), ["n_tokens", "got 0"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, chips=1000, caption="c"), ["chips", "power of 2", "1000"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, price=-1, caption="c"), ["price", "-1"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, price=NAN, caption="c"), ["price", "nan"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.page_transformer(learn="a" * 199, caption="c"), ["199 characters", "200"]),
     (lambda: interactive.logit_lens(LENS, "", caption="c"), ["1 to 128 characters", "got 0"]),
@@ -744,9 +773,17 @@ def test_cache_growth_weighs_a_token_as_its_words_say(js, name):
     assert f"{js('cache_growth', 'm.bytesOfToken(given.data, given.heads, 2)', data=shown.data, heads=heads):,} bytes for each token" in shown.words
 
 
-@pytest.mark.parametrize(("number", "said"), [(327_680, "328 kB"), (1.5, "1.5 bytes"), (1e9, "1 GB"), (160e9, "160 GB"), (2.684e12, "2.68 TB"), (0, "0 bytes")])
-def test_cache_growth_writes_memory_with_three_digits(js, number, said):
-    assert js("cache_growth", "m.memoryText(given.number)", number=number) == said
+@pytest.mark.parametrize(("function", "number", "said"), [
+    ("memoryText", 327_680, "328 kB"), ("memoryText", 1.5, "1.5 bytes"), ("memoryText", 1e9, "1 GB"), ("memoryText", 160e9, "160 GB"), ("memoryText", 2.684e12, "2.68 TB"), ("memoryText", 0, "0 bytes"),
+    ("amount", 8_030_261_248, "8.03 billion"), ("amount", 3e11, "300 billion"), ("amount", 15e12, "15 trillion"), ("amount", 1234, "1,230"), ("amount", 0.5, "0.5"), ("amount", 2.5e16, "2.5 × 10¹⁶"),
+    ("power", 3.147e23, "3.15 × 10²³"), ("power", 1e20, "10²⁰"), ("power", 0.002, "2 × 10⁻³"), ("duration", 34 * 86400, "34 days"), ("duration", 5400, "1.5 hours"), ("duration", 90, "1.5 minutes"), ("duration", 2, "2 seconds"), ("digits", 12345, "12,300"),
+])
+def test_large_amounts_have_three_digits_and_a_unit(js, function, number, said):
+    assert js("amounts", f"m.{function}(given.number)", number=number) == said
+
+
+def test_the_nearest_of_some_numbers(js):
+    assert js("amounts", "[6.9, 0, 1e9, NaN, undefined, 'x'].map((x) => m.nearest([1, 2, 5, 8], x))") == [8, 1, 8, 1, 1, 1]
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -764,6 +801,80 @@ def test_tile_walk_covers_each_pair_once_and_counts_what_it_moves(js, length, ro
     assert moved == {"read": read, "written": length * 6}
     words = interactive.tile_walk(length, 6, tile=(rows, columns), causal=causal, caption="c").words
     assert f"{len(walk)} tiles" in words and f"{read + length * 6:,} numbers are moved, {js('tile_walk', 'm.plain(given.length, 6)', length=length):,} by" in words
+
+
+@pytest.mark.parametrize("name", scaling.LAWS)
+@pytest.mark.parametrize("flops", [10.0 ** (18 + n / 2) for n in range(17)])
+def test_scaling_laws_finds_the_best_size_that_python_finds(js, name, flops):
+    law = scaling.LAWS[name]
+    n, d = scaling.compute_optimal(flops, law)
+    assert js("scaling_laws", "m.best(given.law, given.flops)", law=[name, *law], flops=flops) == pytest.approx([n, d], rel=1e-12)
+    for parameters in (n, n / 7, 1e6, 1e13):
+        tokens = flops / (6 * parameters)
+        expected = js("scaling_laws", "m.loss(given.law, given.n, given.d)", law=[name, *law], n=parameters, d=tokens)
+        assert expected == pytest.approx(law(parameters, tokens), rel=1e-13) and expected > law(n, d) - 1e-12
+    shown = interactive.scaling_laws({name: law}, flops=flops, caption="c")
+    assert 10 ** shown.chosen["size"] == pytest.approx(n) and 10 ** shown.chosen["budget"] == pytest.approx(flops)
+    if flops == 1e22:
+        assert f"10^22, {n:.3g} parameters, {d:.3g} tokens, {law(n, d):.3f};" in shown.words
+
+
+def test_scaling_laws_splits_a_loss_into_its_three_parts(js):
+    assert js("scaling_laws", "m.parts(['x', 1.5, 8, 27, 0.5, 1 / 3], 4, 27)") == pytest.approx([1.5, 4, 9])
+
+
+DECODERS = {name: config for name, config in PRESETS.items() if config.kind == "decoder"}
+
+
+def random_decoder(seed: int) -> Config:
+    "A decoder of sizes of which no two are alike, with any of the parts that the figure counts."
+    rng = np.random.default_rng(seed)
+    one_of = lambda *options: options[rng.integers(len(options))]
+    key_heads, group, half, experts = (int(rng.integers(1, most)) for most in (9, 9, 65, 9))
+    return Config(vocab_size=int(rng.integers(100, 300_000)), max_len=int(rng.integers(1, 100_000)), d_model=key_heads * group * 2 * half, n_layers=int(rng.integers(1, 130)), n_heads=key_heads * group,
+                  n_kv_heads=key_heads, d_ff=int(rng.integers(1, 60_000)), positions=one_of("none", "sinusoidal", "learned", "rope"), window=one_of(None, 64, 4096), activation=one_of("relu", "gelu", "gelu_tanh", "swiglu"),
+                  n_experts=experts, n_active_experts=int(rng.integers(1, experts + 1)), norm=one_of("layer", "rms"), norm_first=one_of(True, False), bias=one_of(True, False), tie_embeddings=one_of(True, False))
+
+
+@pytest.mark.parametrize("config", [*DECODERS.values(), *map(random_decoder, range(60))], ids=[*DECODERS, *map(str, range(60))])
+def test_model_calculator_counts_what_python_counts(js, config):
+    shown = interactive.model_calculator({"one": config}, MACHINES, caption="c")
+    machine, found = scaling.HARDWARE["h100"]._replace(memory=1e30), scaling.count_parameters(config)
+    batch, size, tokens, chips, utilisation = 3, 2, 7e11, 48, 0.35
+    counted = js("model_calculator", """(() => { const { c, batch, size, machine } = given; return [m.parameters(c), m.allParameters(c), m.activeParameters(c), m.multiplied(c), m.flopsPerToken(c), m.flopsPerToken(c, true), m.cacheBytes(c, batch, size),
+        m.trainingMemory(c, batch, false), m.trainingMemory(c, batch, true), m.generating(c, machine, batch, size).speed, m.trainingSeconds(c, given.tokens, machine, given.chips, given.utilisation)]; })()""",
+                 c=shown.data["models"][0], batch=batch, size=size, machine=list(machine), tokens=tokens, chips=chips, utilisation=utilisation)
+    length, near = config.max_len, lambda x: pytest.approx(x, rel=1e-13)
+    assert list(counted[0].values()) == list(found)[:6] and counted[1:3] == [found.total, found.active] and f" one {found.total:,};" in shown.words
+    assert counted[3:7] == [scaling.multiplied(config), scaling.flops_per_token(config, length), scaling.flops_per_token(config, length, training=True), cache_bytes(config, length, batch, torch.float16)]
+    for memory, checkpointed in zip(counted[7:9], (False, True)):
+        assert memory == near(scaling.training_memory(config, batch, length, checkpointed=checkpointed)._asdict())
+    assert counted[9] == near(scaling.tokens_per_second(config, machine, batch=batch, length=length, bytes_per_number=size))
+    assert counted[10] == near(scaling.training_seconds(config, tokens, machine, chips=chips, utilisation=utilisation))
+
+
+@pytest.mark.parametrize("machine", scaling.HARDWARE)
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("batch", [1, 8, 512])
+def test_model_calculator_knows_what_fits_and_how_fast_it_writes(js, machine, size, batch):
+    hardware = scaling.HARDWARE[machine]
+    for name in ("gpt2", "llama-3-8b", "mistral-7b", "mixtral-8x7b"):
+        config = PRESETS[name]
+        speed = js("model_calculator", "m.generating(given.c, given.machine, given.batch, given.size).speed", c=interactive._decoder("x", config), machine=list(hardware), batch=batch, size=size)
+        if speed:
+            assert speed == pytest.approx(scaling.tokens_per_second(config, hardware, batch=batch, length=config.max_len, bytes_per_number=size), rel=1e-13)
+        else:
+            with pytest.raises(ValueError, match="do not fit"):
+                scaling.tokens_per_second(config, hardware, batch=batch, length=config.max_len, bytes_per_number=size)
+
+
+def test_model_calculator_offers_heads_that_divide_the_width(js):
+    assert js("model_calculator", "[m.divisors(12), m.divisors(12, true), m.divisors(1)]") == [[1, 2, 3, 4, 6, 12], [1, 2, 3, 6], [1]]
+    asked = {"width": 1000, "layers": "x", "heads": 9, "key_heads": 4, "hidden": 1e9, "vocabulary": None, "context": 900}
+    shown = interactive.model_calculator({"a": PRESETS["llama-7b"]}, MACHINES, caption="c").data["models"][0]
+    stops = {"width": [64, 960, 1024], "layers": [1, 2], "hidden": [64, 128], "vocabulary": [256, 1000], "context": [512, 1024]}
+    made = js("model_calculator", "m.config(given.model, given.stops, (key) => given.asked[key])", model=shown, stops=stops, asked=asked)
+    assert {key: made[key] for key in asked} == {"width": 1024, "layers": 1, "heads": 8, "key_heads": 4, "hidden": 128, "vocabulary": 256, "context": 1024} and made["activation"] == "swiglu"
 
 
 @pytest.mark.parametrize(("parameters", "times", "said"), [(0, 6, "none of its own"), (1200, 1, "1,200"), (1000, 6, "1,000 in each of 6 blocks, 6,000 in all")])

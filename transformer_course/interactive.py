@@ -32,7 +32,7 @@ from .records import recorded
 __all__ = ['FIGURES', 'DATA', 'LENT', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array',
            'attention_map', 'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token',
            'head_switches', 'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth',
-           'tile_walk', 'logit_lens', 'induction_timeline']
+           'tile_walk', 'logit_lens', 'induction_timeline', 'model_calculator', 'scaling_laws']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -51,6 +51,8 @@ FIGURES = (
     "tile_walk",
     "logit_lens",
     "induction_timeline",
+    "model_calculator",
+    "scaling_laws",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 LENT = {"logit_lens": "page_transformer"}  # a figure that loads what another one does
@@ -69,17 +71,18 @@ def module(name: str) -> str:
 def _whole(file: str) -> str:
     "A file of JavaScript with those that it imports, each once, in front of it."
     importing = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.M)
-    source, others = _code(file), []
+    source, others = _source(file), []
 
     def add(text: str) -> None:
         for other in importing.findall(text):
             if other not in others:
-                add(_code(other))
+                add(_source(other))
                 others.append(other)
 
     add(source)
-    parts = [_without_exports(_code(other)) for other in others]
-    return "\n".join(importing.sub("", text) for text in [*parts, source])
+    parts = [_without_exports(_source(other)) for other in others]
+    whole = "\n".join(importing.sub("", text) for text in [*parts, source])
+    return _without_comments(whole)
 
 
 def data_script(name: str) -> str:
@@ -94,12 +97,12 @@ def _brought(name: str) -> str:
 
 def host() -> str:
     "The JavaScript that gives figures a state where no kernel does: `start(modules)`."
-    return _without_exports(_code("host.js"))
+    return _without_comments(_without_exports(_source("host.js")))
 
 
 def style() -> str:
     "The style sheet of all figures."
-    return re.sub(r"/\*.*?\*/\n*", "", _source("figures.css"), flags=re.S)
+    return re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
 
 
 def _source(file: str) -> str:
@@ -107,14 +110,14 @@ def _source(file: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _code(file: str) -> str:
-    "A file of JavaScript without its comments, as far as they have their own lines."
-    comments = re.compile(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", re.M | re.S)
-    return comments.sub("", _source(file))
-
-
 def _without_exports(source: str) -> str:
     return re.sub(r"^export ", "", source, flags=re.M)
+
+
+def _without_comments(source: str) -> str:
+    "JavaScript without indents and the lines that explain it, for no page needs them."
+    explained = re.compile(r"^ *(?:/\*\*.*?\*/\n|//[^\n]*\n|)", re.S | re.M)
+    return explained.sub("", source)
 
 # %% ../nbs/tools/interactive.ipynb #78005e0b
 def _stage() -> str:
@@ -1536,3 +1539,176 @@ def induction_timeline(
     }
     chosen = {"step": steps.index(step), "head": 0, "row": row, "column": None}
     return InteractiveFigure("induction_timeline", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #7abfefef
+def _rows(
+    given: Mapping[str, Sequence[float]], what: str, fields: str, most: int = 8
+) -> list[list]:
+    "Names with their positive numbers, one for each of `fields`, checked."
+    if not given:
+        raise ValueError(f"no {what}s: there is nothing to choose")
+    _at_most(most, len(given), f"{what}s")
+    rows = []
+    for name, values in given.items():
+        numbers = _numbers(list(values), f"{what} {name}", "numbers").tolist()
+        if len(numbers) != len(fields.split(", ")) or min(numbers) <= 0:
+            raise ValueError(
+                f"{what} {name} must have {fields}, all above 0, got {numbers}"
+            )
+        rows.append([str(name), *numbers])
+    return rows
+
+
+def _position(name: str | None, names: Sequence[str], what: str) -> int:
+    "Where a name stands; the first place for None."
+    if name is not None and name not in names:
+        raise ValueError(f"{what}={name!r} is none of {_listing(names)}")
+    return 0 if name is None else list(names).index(name)
+
+
+def _decoder(name: str, config: Config) -> dict[str, Any]:
+    "The sizes and parts of a decoder that its costs depend on."
+    if config.kind != "decoder" or config.positions == "alibi" or config.dropout:
+        raise ValueError(
+            "counted are decoders without ALiBi and dropout, not "
+            f"{name} with kind={config.kind!r}, positions={config.positions!r}, "
+            f"dropout={config.dropout}"
+        )
+    return {
+        "name": name,
+        "width": config.d_model,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "key_heads": config.n_kv_heads,
+        "hidden": config.d_ff,
+        "vocabulary": config.vocab_size,
+        "context": config.max_len,
+        "positions": config.positions,
+        "norm": config.norm,
+        "norm_first": config.norm_first,
+        "activation": config.activation,
+        "bias": config.bias,
+        "tied": config.tie_embeddings,
+        "experts": config.n_experts,
+        "active": config.n_active_experts,
+        "window": config.window,
+    }
+
+# %% ../nbs/tools/interactive.ipynb #b84702df
+def model_calculator(
+    models: Mapping[str, Config],
+    hardware: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    model: str | None = None,
+    machine: str | None = None,
+    n_tokens: float = 1e12,
+    chips: int = 1024,
+    price: float = 2.0,
+) -> InteractiveFigure:
+    """What a decoder needs to run and to be trained, for sizes that a reader chooses.
+
+    `models` are on offer as beginnings, `hardware` maps names to operations per second,
+    bytes per second and bytes of memory; `model` and `machine` are shown at first. It
+    is trained on `n_tokens` with `chips`, a power of 2. `price`, of an hour of a chip,
+    is an example that a reader replaces. A text is as long as the context.
+    Raises ValueError for models but plain decoders and numbers that are not positive.
+    """
+    machines = _rows(hardware, "machine", "operations, bandwidth, memory")
+    if not models:
+        raise ValueError("no models: there is nothing to choose")
+    _at_most(8, len(models), "models")
+    decoders = [_decoder(str(name), config) for name, config in models.items()]
+    if not 1 <= n_tokens <= 1e15:
+        raise ValueError(f"n_tokens must lie from 1 to 1e15, got {n_tokens}")
+    _exponent(chips, 2**16, "chips")
+    if not 0 <= price < math.inf:
+        raise ValueError(f"price must not be negative, and finite, got {price}")
+    preset = _position(model, list(models), "model")
+    words = "A calculator of what a decoder costs. Parameters:"
+    for name, config in models.items():
+        words += f" {name} {_count(config):,};"
+    words += " machines, with their operations and bytes per second and their bytes:"
+    words += "".join(
+        f" {name} {a:.3g}, {b:.3g}, {c:.3g};" for name, a, b, c in machines
+    )
+    sizes = "width layers heads key_heads hidden vocabulary context".split()
+    chosen = {
+        "preset": preset,
+        **{size: decoders[preset][size] for size in sizes},
+        "machine": _position(machine, list(hardware), "machine"),
+        "batch": 1,
+        "format": 1,
+        "checkpointed": False,
+        "tokens": float(n_tokens),
+        "chips": int(chips),
+        "utilisation": 0.4,
+        "price": float(price),
+    }
+    data = {"models": decoders, "hardware": machines, "example": float(price)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("model_calculator", data, chosen, caption, said)
+
+
+def _count(config: Config) -> int:
+    "The parameters of a decoder."
+    counts, d = _counts(config), config.d_model
+    block = counts["attention"] + counts["feed-forward"] + 2 * counts["norm"]
+    tables = config.vocab_size * (1 if config.tie_embeddings else 2)
+    tables += config.max_len if config.positions == "learned" else 0
+    return config.n_layers * block + tables * d + config.norm_first * counts["norm"]
+
+# %% ../nbs/tools/interactive.ipynb #fc9d7e53
+def scaling_laws(
+    laws: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    models: Mapping[str, Sequence[float]] | None = None,
+    law: str | None = None,
+    flops: float = 1e22,
+    parameters: float | None = None,
+) -> InteractiveFigure:
+    """The loss of models of all sizes for a budget, by laws, and the best of them.
+
+    `laws` maps names to E, A, B, alpha and beta of E + A / N^alpha + B / D^beta, for N
+    parameters and D tokens, where training takes 6 N D operations. `law`, `flops` and
+    `parameters` (default: the best) are shown at first; `models` maps names to the
+    parameters and tokens of models that a reader can put on the chart.
+    Raises ValueError for numbers that are not positive or off the chart.
+    Source: Hoffmann et al. 2022, section 3.3, equations 2 and 4.
+    """
+    fits = _rows(laws, "law", "E, A, B, alpha, beta", most=4)
+    known = _rows(models, "model", "parameters, tokens") if models else []
+    first = _position(law, list(laws), "law")
+    if not 1e18 <= flops <= 1e26:
+        raise ValueError(f"flops must lie from 1e18 to 1e26, got {flops}")
+    size = _best(fits[first][1:], flops)[0] if parameters is None else parameters
+    for name, n, spent in [
+        ("", size, flops),
+        *((m, n, 6 * n * d) for m, n, d in known),
+    ]:
+        if not (1e18 <= spent <= 1e26 and 1e6 <= n <= 1e13):
+            raise ValueError(
+                "the chart reaches from 1e18 to 1e26 FLOPs and from 1e6 to 1e13 "
+                f"parameters, {name or 'the first model'} has {spent:.3g} and {n:.3g}"
+            )
+    words = "The least loss for a budget of FLOPs."
+    for name, *law_ in fits:
+        words += f" {name}:"
+        for power in (18, 20, 22, 24, 26):
+            n, d, loss = _best(law_, 10.0**power)
+            words += f" 10^{power}, {n:.3g} parameters, {d:.3g} tokens, {loss:.3f};"
+    data = {"laws": fits, "models": known}
+    chosen = {"law": first, "axis": 0}
+    chosen |= {"budget": math.log10(flops), "size": math.log10(size)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("scaling_laws", data, chosen, caption, said)
+
+
+def _best(law: Sequence[float], flops: float) -> tuple[float, float, float]:
+    "Parameters and tokens of the least loss for a budget, and that loss."
+    E, A, B, alpha, beta = law
+    exponent = 1 / (alpha + beta)
+    n = (alpha * A / (beta * B)) ** exponent * (flops / 6) ** (beta * exponent)
+    d = flops / (6 * n)
+    return n, d, E + A / n**alpha + B / d**beta
