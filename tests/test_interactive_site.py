@@ -20,7 +20,17 @@ from transformer_course import interactive
 from transformer_course.config import PRESETS
 from transformer_course.kv_cache import cache_bytes
 from transformer_course.records import recorded
-from transformer_course.scaling import HARDWARE, LAWS, LossLaw, compute_optimal, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
+from transformer_course.scaling import (
+    HARDWARE,
+    LAWS,
+    LossLaw,
+    compute_optimal,
+    count_parameters,
+    flops_per_token,
+    tokens_per_second,
+    training_memory,
+    training_seconds,
+)
 
 APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 
