@@ -54,7 +54,7 @@ def facts(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     "Texts (wording, fact, 3), answers (fact), and which facts are trained in both wordings (fact)."
     generator = torch.Generator().manual_seed(seed)
     first = torch.arange(NAMES).repeat_interleave(SUBJECTS // NAMES)
-    shift = torch.stack([torch.randperm(NAMES, generator=generator)[:SUBJECTS // NAMES] for _ in range(1)])[0].repeat(NAMES)
+    shift = torch.randperm(NAMES, generator=generator)[:SUBJECTS // NAMES].repeat(NAMES)
     last = (first + shift) % NAMES                                   # every name belongs to four subjects
     subject = torch.stack([first + FIRST, last + LAST], -1).repeat_interleave(RELATIONS, 0)
     relation = torch.arange(RELATIONS).repeat(SUBJECTS)
@@ -138,7 +138,7 @@ def traced(model: LanguageModel, seed: int) -> dict[str, list]:
     the probability of the answer with what was written there for the right subject."""
     texts, answers, _ = facts(seed)
     texts = texts[0]
-    other = texts.roll(5 * RELATIONS * SUBJECTS // NAMES, 0)     # the same relation, two other names
+    other = texts.roll(5 * RELATIONS * SUBJECTS // NAMES, 0)         # the same relation, two other names
     assert (other[:, 2] == texts[:, 2]).all() and (other[:, :2] != texts[:, :2]).all()
     _, outputs = seen(model, texts)
     probability = lambda inputs: model(inputs)[:, -1].softmax(-1).gather(1, answers[:, None]).mean().item()
