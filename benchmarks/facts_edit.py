@@ -23,7 +23,7 @@ FIRST, LAST, WORDING = 0, NAMES, 2 * NAMES                           # where the
 ANSWER = WORDING + 2 * RELATIONS
 VOCABULARY = ANSWER + RELATIONS * ANSWERS
 WIDTH, HEADS, STEPS, SEEDS = 32, 4, 400, (0, 1, 2)
-RATES = (1e-2, 3e-2, 1e-1)
+RATES = {32: (1e-2, 3e-2, 1e-1), 4: (3e-2, 1e-1, 3e-1)}              # by width
 EDITS, SURE, STEP = 24, 0.95, 0.05                                   # facts edited, probability wanted, step of the search for a vector
 DELETED = (1, 2, 4, 8, 16, 32, 64, 128)                              # hidden units
 SUBJECT_END, RELATION = 1, 2                                         # places
@@ -350,7 +350,7 @@ def fine_tuned(model: LanguageModel, seed: int, name: str) -> dict[str, float]:
 def measure() -> dict:
     compared, models = [], {}
     for name, width in COMPARED:
-        first = {rate: trained(name, width, rate, SEEDS[0]) for rate in RATES}
+        first = {rate: trained(name, width, rate, SEEDS[0]) for rate in RATES[width]}
         losses = {rate: known(model, SEEDS[0])["loss"] for rate, model in first.items()}
         best = min(losses, key=losses.get)
         models[name, width] = [first[best], *(trained(name, width, best, seed) for seed in SEEDS[1:])]
@@ -361,7 +361,7 @@ def measure() -> dict:
     each = lambda name, look, *rest: [look(model, seed, *rest) for model, seed in zip(models[name, WIDTH], SEEDS, strict=True)]
     kinds = ("whitened key", "key", "best unit", "random unit")
     return {
-        "subjects": SUBJECTS, "relations": RELATIONS, "answers": ANSWERS, "names": NAMES, "steps": STEPS, "rates": RATES, "edits": EDITS, "sure": SURE,
+        "subjects": SUBJECTS, "relations": RELATIONS, "answers": ANSWERS, "names": NAMES, "steps": STEPS, "edits": EDITS, "sure": SURE,
         "models": compared,
         "traces": {name: each(name, traced) for name in ("three blocks", "one block", "attention alone")},
         "deletions": {name: each(name, deletions) for name in ("three blocks", "one block")},

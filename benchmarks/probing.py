@@ -18,14 +18,16 @@ from torch import Tensor
 from builder.records import record
 from transformer_course.attention import attention_weights
 
-SENTENCES, SEEDS, TRAINED = 900, (0, 1, 2), 0.7                       # generated sentences, share that a probe is fitted on
+SENTENCES, SEEDS, TRAINED = 1000, (0, 1, 2), 0.7                       # generated sentences, share that a probe is fitted on
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 FAR = 4                                                              # tokens from the subject to its verb
 LAYERS = minilm.CONFIG["num_hidden_layers"]
 
-NOUNS = "doctor teacher farmer lawyer soldier student artist dancer singer writer driver painter neighbor king queen boy girl officer actor nurse guard pilot sailor hunter".split()
+NOUNS = ("doctor teacher farmer lawyer soldier student artist dancer singer writer driver painter neighbor king queen boy girl officer actor nurse "
+         "guard pilot sailor hunter judge priest poet scholar prince duke knight monk chef clerk merchant captain professor manager player reporter").split()
 ADJECTIVES = "old young tall tired happy angry quiet famous clever rich poor brave".split()
-VERBS = "admired followed helped visited called watched praised ignored warned invited thanked blamed".split()    # past and participle alike
+VERBS = ("admired followed helped visited called watched praised ignored warned invited thanked blamed "
+         "chased hired trusted pushed accused protected attacked feared").split()    # past and participle alike
 OPENINGS = ["", "", "yesterday", "last week", "in the evening", "after the long meeting"]
 PREPOSITIONS = ["near", "behind", "with"]
 
