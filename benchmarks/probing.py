@@ -5,7 +5,7 @@
 
 Sentences come from a small grammar, so every label is known. A probe is a linear map to one-hot labels, fitted by least squares with a
 penalty. Controls: random labels for each word (Hewitt and Liang 2019), layers whose weights are shuffled, the embedding with the mean
-of all embeddings of the sentence, and the most frequent label.
+of all embeddings of the sentence, and the most frequent label. "Centred" vectors have lost the mean vector of their word.
 """
 import random
 from collections import Counter
@@ -19,7 +19,7 @@ from builder.records import record
 from transformer_course.attention import attention_weights
 
 SENTENCES, SEEDS, TRAINED = 1000, (0, 1, 2), 0.7                       # generated sentences, share that a probe is fitted on
-PENALTIES = (0.1, 1.0, 10.0, 100.0)
+PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 FAR = 4                                                              # tokens from the subject to its verb
 LAYERS = minilm.CONFIG["num_hidden_layers"]
 
@@ -42,7 +42,7 @@ THINGS = ["the {} was made in a factory", "he bought a new {} in a shop", "the {
           "a company in germany builds the {}", "she painted the {} red", "the {} needs another part", "the {} was delivered by mail"]
 
 TASKS = {                                                            # kind of property, and whether its label can hold for words that no probe was fitted on
-    "the word itself": ("surface", False), "the adjective before": ("surface", False), "the place": ("surface", True),
+    "the word itself": ("surface", False), "the adjective before": ("surface", True), "the place": ("surface", True),
     "subject or not": ("syntax", True), "main or relative clause": ("syntax", True), "number of the verb's subject": ("syntax", True),
     "who does it": ("meaning", True), "animal or thing": ("meaning", True)}
 
@@ -51,11 +51,11 @@ TASKS = {                                                            # kind of p
 
 
 def sentence(dice: random.Random, half: int) -> tuple[list[str], list[dict]]:
-    "Words, and for each word with labels its place and its labels; all its nouns, adjectives and verbs are of one half of the lists."
+    "Words, and for each word with labels its place and its labels; all its nouns and verbs are of one half of the lists."
     words, labelled = ["[CLS]", *dice.choice(OPENINGS).split()], []
 
     def noun(**labels) -> bool:
-        plural, adjective = dice.random() < 0.5, dice.choice(ADJECTIVES[half::2])
+        plural, adjective = dice.random() < 0.5, dice.choice(ADJECTIVES)
         word = dice.choice(NOUNS[half::2])
         words.extend(["the", adjective, word + "s" * plural])
         labelled.append({"at": len(words) - 1, "type": words[-1], "the word itself": word, "the adjective before": adjective, **labels})
@@ -173,6 +173,14 @@ def probe(x: Tensor, labels: list[list], fitted: Tensor, tested: Tensor) -> list
     return [final[number][i] for i, number in enumerate(tried)]
 
 
+def centred(x: Tensor, rows: list[dict]) -> Tensor:
+    "The vectors minus the mean vector of their word: what the sentence has added to it."
+    types = sorted({row["type"] for row in rows})
+    number = torch.tensor([types.index(row["type"]) for row in rows])
+    means = torch.zeros(len(types), x.shape[1]).index_add(0, number, x) / number.bincount()[:, None]
+    return x - means[number]
+
+
 def controls(rows: list[dict], task: str, dice: random.Random) -> list:
     "For each word a random label, always the same one, drawn as often as the labels of the task."
     labels = [row[task] for row in rows]
@@ -215,8 +223,8 @@ def material(seed: int) -> list[tuple[list, list[dict]]]:
 
 
 def probed(seed: int) -> dict:
-    "For each task and split the accuracies by layer."
-    out = {task: {} for task in TASKS}
+    "For each task the accuracies by layer: plain and centred vectors with their control labels, and centred vectors of new words."
+    out = {}
     for texts, rows in material(seed):
         places = [[] for _ in texts]
         for row in rows:
@@ -225,31 +233,32 @@ def probed(seed: int) -> dict:
         with shuffled(seed):
             mixed, _ = vectors(texts, places)
         for task, (_, for_new) in TASKS.items():
-            kept = [i for i, row in enumerate(rows) if task in row]
-            if not kept:
+            if not (kept := [i for i, row in enumerate(rows) if task in row]):
                 continue
-            mine, dice = [rows[i] for i in kept], random.Random(seed)
+            dice = random.Random(seed)
             if task == "the place":                                  # the places that occur at least thirty times
-                usual = {place for place, count in Counter(row[task] for row in mine).items() if count >= 30}
+                usual = {place for place, count in Counter(rows[i][task] for i in kept).items() if count >= 30}
                 kept = [i for i in kept if rows[i][task] in usual]
-                mine = [rows[i] for i in kept]
-            true, fake = [row[task] for row in mine], controls(mine, task, dice)
-            for split, (fitted, tested) in splits(mine, task, dice).items():
-                if split == "new words" and not for_new:
-                    continue
-                with_control = [true, fake] if split == "same words" else [true]
-                by_layer = [probe(layer[kept], with_control, fitted, tested) for layer in layers]
-                one = {"trained": [scores[0] for scores in by_layer], "shuffled": [probe(layer[kept], [true], fitted, tested)[0] for layer in mixed],
-                       "bag": probe(bags[kept], [true], fitted, tested)[0], "majority": most_frequent(mine, task, fitted, tested),
-                       "fitted": len(fitted), "tested": len(tested), "labels": len(set(true))}
-                if split == "same words":
-                    one["control"] = [scores[1] for scores in by_layer]
-                if task == "number of the verb's subject":
-                    far = torch.tensor([i for i in tested.tolist() if mine[i]["distance"] >= FAR])
-                    one["far"] = [probe(layer[kept], [true], fitted, far)[0] for layer in layers]
-                    one["far, tested"] = len(far)
-                    one["nearest noun"] = sum(mine[i]["nearest"] == mine[i][task] for i in far.tolist()) / len(far)
-                out[task][split] = one
+            mine = [rows[i] for i in kept]
+            true, fake, split = [row[task] for row in mine], controls(mine, task, dice), splits(mine, task, dice)
+            plain = [x[kept] for x in layers]
+            context = [centred(x, mine) for x in plain]
+            scores = {"plain": [probe(x, [true, fake], *split["same words"]) for x in plain]}
+            out[task] = {"labels": len(set(true)), "fitted": len(split["same words"][0]), "tested": len(split["same words"][1])}
+            if for_new:
+                fitted, tested = new = split["new words"]
+                scores["centred"] = [probe(x, [true, fake], *split["same words"]) for x in context]
+                out[task]["new words"] = {
+                    "trained": [probe(x, [true], *new)[0] for x in context], "plain": [probe(x, [true], *new)[0] for x in plain],
+                    "shuffled": [probe(centred(x[kept], mine), [true], *new)[0] for x in mixed],
+                    "bag": probe(centred(bags[kept], mine), [true], *new)[0], "majority": most_frequent(mine, task, fitted, tested),
+                    "fitted": len(fitted), "tested": len(tested)}
+            for kind, one in scores.items():
+                out[task][kind] = {"true": [right for right, _ in one], "control": [right for _, right in one]}
+            if task == "number of the verb's subject":
+                far = torch.tensor([i for i in tested.tolist() if mine[i]["distance"] >= FAR])
+                out[task]["far"] = {"trained": [probe(x, [true], fitted, far)[0] for x in context], "tested": len(far),
+                                    "nearest noun": sum(mine[i]["nearest"] == mine[i][task] for i in far.tolist()) / len(far)}
     return out
 
 
