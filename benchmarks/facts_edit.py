@@ -23,7 +23,7 @@ FIRST, LAST, WORDING = 0, NAMES, 2 * NAMES                           # where the
 ANSWER = WORDING + 2 * RELATIONS
 VOCABULARY = ANSWER + RELATIONS * ANSWERS
 WIDTH, HEADS, STEPS, SEEDS = 32, 4, 400, (0, 1, 2)
-RATES = {32: (1e-2, 3e-2, 1e-1), 4: (3e-2, 1e-1, 3e-1)}              # by width
+RATES = {32: (1e-2, 3e-2, 1e-1), 4: (1e-2, 3e-2, 1e-1, 3e-1)}        # by width
 EDITS, SURE, STEP = 24, 0.95, 0.05                                   # facts edited, probability wanted, step of the search for a vector
 DELETED = (1, 2, 4, 8, 16, 32, 64, 128)                              # hidden units
 SUBJECT_END, RELATION = 1, 2                                         # places
@@ -319,9 +319,12 @@ def edits(model: LanguageModel, seed: int, kinds: tuple[str, ...]) -> dict:
             ways = directions(keys[sublayer], place, fact, sample[sample != fact], generator)
             for kind in kinds:
                 along = ways[kind]
-                part.weight.copy_(own + torch.outer(added[fact], along) / (along @ keys[sublayer][fact, place]))
+                key = keys[sublayer][fact, place]
+                part.weight.copy_(own + torch.outer(added[fact], along) / (along @ key))
+                assert torch.allclose((part.weight - own) @ key, added[fact], rtol=1e-3, atol=1e-3), "the edit does not write what was searched for"
                 verdicts[kind].append(judged(model, texts, answers, fact, targets[fact], sample, whole))
         part.weight.copy_(own)
+        assert whole.equal(model(texts[0])[:, -1].argmax(-1) == answers), "an edit was not taken back"
         means = {kind: dict(zip(JUDGED, torch.tensor(rows).mean(0).tolist(), strict=True)) for kind, rows in verdicts.items()}
         found.append({"sublayer": sublayer, "place": place, "by direction": means})
     return found
