@@ -20,7 +20,8 @@ from transformer_course.attention import attention_weights
 
 SENTENCES, SEEDS, TRAINED = 1000, (0, 1, 2), 0.7                       # generated sentences, share that a probe is fitted on
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
-FAR = 4                                                              # tokens from the subject to its verb
+USED = 150                                                           # sentences whose vectors are changed
+SPLITS = 8                                                           # of the ambiguous words and their contexts
 LAYERS = minilm.CONFIG["num_hidden_layers"]
 
 NOUNS = ("doctor teacher farmer lawyer soldier student artist dancer singer writer driver painter neighbor king queen boy girl officer actor nurse "
@@ -61,13 +62,12 @@ def sentence(dice: random.Random, half: int) -> tuple[list[str], list[dict]]:
         labelled.append({"at": len(words) - 1, "type": words[-1], "the word itself": word, "the adjective before": adjective, **labels})
         return plural
 
-    def clause_of(plural: bool, agent_first: bool, clause: str, subject_at: int | None = None) -> bool:
+    def clause_of(plural: bool, agent_first: bool, clause: str, main_verb: bool = False) -> bool:
         "The verb and what follows, of a subject that has been said; is the noun at the end plural?"
         if agent_first:
             words.append(dice.choice(VERBS[half::2]))
-            if subject_at is not None:
-                labelled.append({"at": len(words) - 1, "type": words[-1], "number of the verb's subject": plural, "distance": len(words) - 1 - subject_at,
-                                 "nearest": labelled[-1]["type"].endswith("s")})
+            if main_verb:
+                labelled.append({"at": len(words) - 1, "type": words[-1], "number of the verb's subject": plural})
         else:
             words.extend(["were" if plural else "was", dice.choice(VERBS[half::2]), "by"])
         return noun(**{"main or relative clause": clause, "subject or not": "not", "who does it": "undergoes" if agent_first else "does"})
@@ -82,13 +82,13 @@ def sentence(dice: random.Random, half: int) -> tuple[list[str], list[dict]]:
 
     agent_first = dice.random() < 0.6
     plural = noun(**{"main or relative clause": "main", "subject or not": "subject", "who does it": "does" if agent_first else "undergoes"})
-    subject_at, between = len(words) - 1, dice.random()
+    between = dice.random()
     if between < 0.4:
         words.append(dice.choice(PREPOSITIONS))
         noun(**{"main or relative clause": "main", "subject or not": "not"})
     elif between < 0.6:
         relative(plural)
-    of_end = clause_of(plural, agent_first, "main", subject_at)
+    of_end = clause_of(plural, agent_first, "main", main_verb=True)
     if dice.random() < 0.4:
         relative(of_end)
     words += [".", "[SEP]"]
@@ -222,8 +222,36 @@ def material(seed: int) -> list[tuple[list, list[dict]]]:
     return [([words for words, _ in made], rows), (texts, [{**one, "sentence": number} for number, one in enumerate(ambiguous)])]
 
 
+def scores(task: str, layers: list[Tensor], mixed: list[Tensor], bags: Tensor, rows: list[dict], dice: random.Random) -> dict:
+    "The accuracies by layer, for one random split: plain and centred vectors with their control labels, and centred vectors of new words."
+    true, fake, split = [row[task] for row in rows], controls(rows, task, dice), splits(rows, task, dice)
+    context = [centred(x, rows) for x in layers]
+    out = {"labels": len(set(true)), "fitted": len(split["same words"][0]), "tested": len(split["same words"][1])}
+    for kind, vectors_of_kind in (("plain", layers), ("centred", context)):
+        right = [probe(x, [true, fake], *split["same words"]) for x in vectors_of_kind]
+        out[kind] = {"true": [one for one, _ in right], "control": [one for _, one in right]}
+    if TASKS[task][1]:
+        fitted, tested = new = split["new words"]
+        seen, asked = ({rows[i]["type"] for i in part.tolist()} for part in new)
+        assert not seen & asked, f"{task}: words are fitted and tested"
+        out["new words"] = {
+            "trained": [probe(x, [true], *new)[0] for x in context], "plain": [probe(x, [true], *new)[0] for x in layers],
+            "shuffled": [probe(centred(x, rows), [true], *new)[0] for x in mixed], "bag": probe(centred(bags, rows), [true], *new)[0],
+            "majority": most_frequent(rows, task, fitted, tested), "fitted": len(fitted), "tested": len(tested)}
+    return out
+
+
+def average(found: list):
+    "The same numbers, lists and dictionaries, averaged."
+    if isinstance(found[0], dict):
+        return {key: average([one[key] for one in found]) for key in found[0]}
+    if isinstance(found[0], list):
+        return [average(list(values)) for values in zip(*found)]
+    return sum(found) / len(found)
+
+
 def probed(seed: int) -> dict:
-    "For each task the accuracies by layer: plain and centred vectors with their control labels, and centred vectors of new words."
+    "For each task what `scores` says; for the few ambiguous words the mean of several splits."
     out = {}
     for texts, rows in material(seed):
         places = [[] for _ in texts]
@@ -232,7 +260,7 @@ def probed(seed: int) -> dict:
         layers, bags = vectors(texts, places)
         with shuffled(seed):
             mixed, _ = vectors(texts, places)
-        for task, (_, for_new) in TASKS.items():
+        for task in TASKS:
             if not (kept := [i for i, row in enumerate(rows) if task in row]):
                 continue
             dice = random.Random(seed)
@@ -240,25 +268,8 @@ def probed(seed: int) -> dict:
                 usual = {place for place, count in Counter(rows[i][task] for i in kept).items() if count >= 30}
                 kept = [i for i in kept if rows[i][task] in usual]
             mine = [rows[i] for i in kept]
-            true, fake, split = [row[task] for row in mine], controls(mine, task, dice), splits(mine, task, dice)
-            plain = [x[kept] for x in layers]
-            context = [centred(x, mine) for x in plain]
-            scores = {"plain": [probe(x, [true, fake], *split["same words"]) for x in plain]}
-            out[task] = {"labels": len(set(true)), "fitted": len(split["same words"][0]), "tested": len(split["same words"][1])}
-            if for_new:
-                fitted, tested = new = split["new words"]
-                scores["centred"] = [probe(x, [true, fake], *split["same words"]) for x in context]
-                out[task]["new words"] = {
-                    "trained": [probe(x, [true], *new)[0] for x in context], "plain": [probe(x, [true], *new)[0] for x in plain],
-                    "shuffled": [probe(centred(x[kept], mine), [true], *new)[0] for x in mixed],
-                    "bag": probe(centred(bags[kept], mine), [true], *new)[0], "majority": most_frequent(mine, task, fitted, tested),
-                    "fitted": len(fitted), "tested": len(tested)}
-            for kind, one in scores.items():
-                out[task][kind] = {"true": [right for right, _ in one], "control": [right for _, right in one]}
-            if task == "number of the verb's subject":
-                far = torch.tensor([i for i in tested.tolist() if mine[i]["distance"] >= FAR])
-                out[task]["far"] = {"trained": [probe(x, [true], fitted, far)[0] for x in context], "tested": len(far),
-                                    "nearest noun": sum(mine[i]["nearest"] == mine[i][task] for i in far.tolist()) / len(far)}
+            repeats = SPLITS if task == "animal or thing" else 1
+            out[task] = average([scores(task, [x[kept] for x in layers], [x[kept] for x in mixed], bags[kept], mine, dice) for _ in range(repeats)])
     return out
 
 
@@ -277,12 +288,56 @@ def reach() -> dict[str, list[float]]:
     return {"layers": total.tolist(), "even": even.tolist()}
 
 
+def later(x: Tensor, layer: int) -> Tensor:
+    "The normalised sentence vector, from the vectors (T, d) after that layer."
+    for number in range(layer, LAYERS):
+        at = f"encoder.layer.{number}."
+        q, k, v = (minilm.linear(x, f"{at}attention.self.{role}").unflatten(-1, (minilm.CONFIG["num_attention_heads"], -1)).transpose(0, 1)
+                   for role in ("query", "key", "value"))
+        found = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).flatten(1)
+        x = minilm.norm(x + minilm.linear(found, f"{at}attention.output.dense"), f"{at}attention.output.LayerNorm")
+        feed = minilm.linear(F.gelu(minilm.linear(x, f"{at}intermediate.dense")), f"{at}output.dense")
+        x = minilm.norm(x + feed, f"{at}output.LayerNorm")
+    return F.normalize(x.mean(0), dim=0)
+
+
+def used() -> dict:
+    """How far the sentence vector turns when the directions in which the labels of a property differ are set to their mean, after the
+    layer in the middle, and when as many random directions are; the share of the variance that is in those directions;
+    and how far the vectors of two sentences are apart."""
+    (texts, rows), _ = material(SEEDS[0])
+    texts, rows = texts[:USED], [row for row in rows if row["sentence"] < USED]
+    middle = LAYERS // 2
+    x = [states(words)[middle] for words in texts]
+    whole = torch.stack([later(one, middle) for one in x])
+    assert torch.allclose(whole[0], F.normalize(states(texts[0])[-1].mean(0), dim=0), atol=1e-5)
+    every = torch.cat(x)
+    mean, generator, out = every.mean(0), torch.Generator().manual_seed(0), []
+
+    def effect(basis: Tensor) -> dict[str, float]:
+        turned = torch.stack([later(one - (one - mean) @ basis @ basis.T, middle) for one in x])
+        return {"turned": (1 - (whole * turned).sum(-1)).mean().item(), "variance": (((every - mean) @ basis)**2).sum().item() / ((every - mean)**2).sum().item()}
+
+    for task in ("the adjective before", "the place", "subject or not", "main or relative clause", "who does it"):
+        mine = [row for row in rows if task in row]
+        vectors_here = centred(torch.stack([x[row["sentence"]][row["at"]] for row in mine]), mine)
+        labels = [row[task] for row in mine]
+        kept = [label for label, count in Counter(labels).items() if count >= 10]
+        means = torch.stack([vectors_here[torch.tensor([one == label for one in labels])].mean(0) for label in sorted(kept, key=str)])
+        basis = torch.linalg.svd(means - means.mean(0))[2][:len(kept) - 1].T
+        random_ones = [effect(torch.linalg.qr(torch.randn(basis.shape, generator=generator))[0]) for _ in range(3)]
+        out.append({"task": task, "directions": basis.shape[1], "property": effect(basis),
+                    "random": {key: sum(one[key] for one in random_ones) / 3 for key in random_ones[0]}})
+    cosines = whole @ whole.T
+    return {"layer": middle, "sentences": USED, "properties": out, "apart": (1 - cosines[~torch.eye(USED, dtype=torch.bool)]).mean().item()}
+
+
 def measure() -> dict:
     dice = random.Random(0)
     return {
         "model": "all-MiniLM-L6-v2", "layers": LAYERS, "width": minilm.CONFIG["hidden_size"], "sentences": SENTENCES, "senses": len(ANIMALS) + len(THINGS),
-        "ambiguous": AMBIGUOUS, "nouns": len(NOUNS), "far": FAR, "kinds": {task: kind for task, (kind, _) in TASKS.items()},
-        "examples": [" ".join(sentence(dice, number % 2)[0][1:-1]) for number in range(6)], "reach": reach(),
+        "ambiguous": AMBIGUOUS, "nouns": len(NOUNS), "splits": SPLITS, "kinds": {task: kind for task, (kind, _) in TASKS.items()},
+        "examples": [" ".join(sentence(dice, number % 2)[0][1:-1]) for number in range(6)], "reach": reach(), "used": used(),
         "contexts": [ANIMALS[0], THINGS[0]], "runs": [probed(seed) for seed in SEEDS]}
 
 
