@@ -227,7 +227,9 @@ def scores(task: str, layers: list[Tensor], mixed: list[Tensor], bags: Tensor, r
     true, fake, split = [row[task] for row in rows], controls(rows, task, dice), splits(rows, task, dice)
     context = [centred(x, rows) for x in layers]
     out = {"labels": len(set(true)), "fitted": len(split["same words"][0]), "tested": len(split["same words"][1])}
-    for kind, vectors_of_kind in (("plain", layers), ("centred", context)):
+    for kind, vectors_of_kind in {"plain": layers, "centred": context}.items():
+        if kind == "centred" and not TASKS[task][1]:
+            continue
         right = [probe(x, [true, fake], *split["same words"]) for x in vectors_of_kind]
         out[kind] = {"true": [one for one, _ in right], "control": [one for _, one in right]}
     if TASKS[task][1]:
