@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from builder import ROOT, figure_scripts
-from transformer_course import interactive, positions
+from transformer_course import inside, interactive, positions, scaling
 from transformer_course.attention import attention, attention_weights, causal_mask
 from transformer_course.block import Block, final_norm
 from transformer_course.config import PRESETS, Config
+from transformer_course.kv_cache import cache_bytes
 from transformer_course.multi_head import MultiHeadAttention
 from transformer_course.positions import position_vectors
 from transformer_course.prediction import LanguageModel
@@ -26,6 +27,22 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 MEASURED = {(): 0.25, ("a",): 0.5, ("b",): 0.375, ("a", "b"): 0.875}
 SMALL = Config(vocab_size=50, max_len=16, d_model=24, n_layers=3, n_heads=4, d_ff=56, kind="encoder-decoder", positions="learned")
 NAN, INF = float("nan"), float("inf")
+ONE, MACHINES = {"gpt2": PRESETS["gpt2"]}, {"h100": scaling.HARDWARE["h100"], "v100": scaling.HARDWARE["v100"]}
+
+
+def lens_of(text: str) -> torch.Tensor:
+    "What the logit lens reads from the model that runs in pages: (stages, T, V)."
+    model, tokenizer = inside.course_model()
+    return inside.logit_lens(model, torch.tensor([tokenizer.encode(text)]))[:, 0]
+
+
+LENS = lens_of("The cat")
+
+
+SEEN = torch.rand(3, 4, 4, generator=torch.manual_seed(2)).tril()
+SEEN = SEEN / SEEN.sum(-1, keepdim=True)
+FORMED = {"maps": {"late": SEEN, "early": SEEN[:, :2, :2]}, "tokens": TOKENS, "steps": [0, 20, 100], "at": [0, 10, 20, 100], "losses": {"known": [3.0, 2.5, 1.25, 0.125], "new": [3.0, 3.1, 3.2, 3.3]},
+          "scores": {"copies": [0.125, 0.25, 0.5, 0.9876]}, "uniform": math.log(32), "caption": "Heads."}
 
 
 def one_of_each() -> list[interactive.InteractiveFigure]:
@@ -44,7 +61,11 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.stream_sizes({"pre": torch.arange(1, 10), "post": torch.ones(9)}, depth=4, caption="Sizes."),
             interactive.page_transformer(caption="A model.", text="The cat", learn="the cat sat on the mat. " * 20),
             interactive.cache_growth(SMALL, TOKENS, prompt=2, weights=4e6, memory=1e8, length=64, caption="A cache."),
-            interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles.")]
+            interactive.tile_walk(8, 4, tile=(3, 4), causal=True, caption="Tiles."),
+            interactive.logit_lens(LENS, "The cat", caption="A lens."),
+            interactive.induction_timeline(**FORMED, step=20, row=2),
+            interactive.model_calculator({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Costs."),
+            interactive.scaling_laws(scaling.LAWS, models={"GPT-3": (174.6e9, 300e9)}, caption="Laws.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -157,8 +178,50 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.tile_walk(33, caption="c"), ["length", "2 to 32", "33"]),
     (lambda: interactive.tile_walk(8, 0, caption="c"), ["width", "0"]),
     (lambda: interactive.tile_walk(8, tile=(4, 9), caption="c"), ["side of a tile", "1 to 8", "9"]),
+    (lambda: interactive.scaling_laws({}, caption="c"), ["no laws"]),
+    (lambda: interactive.scaling_laws({str(n): scaling.LAWS["hoffmann2022"] for n in range(5)}, caption="c"), ["5 laws", "4"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 4)}, caption="c"), ["law x", "E, A, B, alpha, beta", "[1.0, 2.0, 3.0, 4.0]"]),
+    (lambda: interactive.scaling_laws({"x": (1, 2, 3, 0, 1)}, caption="c"), ["law x", "above 0"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, law="x", caption="c"), ["law='x'", "hoffmann2022"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=1e17, caption="c"), ["flops", "1e+17"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, flops=NAN, caption="c"), ["flops", "nan"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, parameters=1e14, caption="c"), ["1e6 to 1e13", "the first model has 1e+22 and 1e+14"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, -1)}, caption="c"), ["model x", "parameters, tokens"]),
+    (lambda: interactive.scaling_laws(scaling.LAWS, models={"x": (1e9, 1e5)}, caption="c"), ["1e18 to 1e26", "x has 6e+14 and 1e+09"]),
+    (lambda: interactive.model_calculator({}, MACHINES, caption="c"), ["no models"]),
+    (lambda: interactive.model_calculator({str(n): PRESETS["gpt2"] for n in range(9)}, MACHINES, caption="c"), ["9 models", "8"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["bert-base"]}, MACHINES, caption="c"), ["decoders", "kind='encoder'"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["gpt2"].replace(positions="alibi")}, MACHINES, caption="c"), ["ALiBi", "b with"]),
+    (lambda: interactive.model_calculator({"b": PRESETS["gpt2"].replace(dropout=0.1)}, MACHINES, caption="c"), ["dropout=0.1"]),
+    (lambda: interactive.model_calculator(ONE, {}, caption="c"), ["no machines"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, 1e9)}, caption="c"), ["machine x", "operations, bandwidth, memory", "[1000000000000.0, 1000000000.0]"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, 0, 1)}, caption="c"), ["machine x", "above 0"]),
+    (lambda: interactive.model_calculator(ONE, {"x": (1e12, INF, 1)}, caption="c"), ["machine x", "not finite"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, model="gpt", caption="c"), ["model='gpt'", "gpt2"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, machine="x", caption="c"), ["machine='x'", "h100"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, n_tokens=0, caption="c"), ["n_tokens", "got 0"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, chips=1000, caption="c"), ["chips", "power of 2", "1000"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, price=-1, caption="c"), ["price", "-1"]),
+    (lambda: interactive.model_calculator(ONE, MACHINES, price=NAN, caption="c"), ["price", "nan"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.page_transformer(learn="a" * 199, caption="c"), ["199 characters", "200"]),
+    (lambda: interactive.logit_lens(LENS, "", caption="c"), ["1 to 128 characters", "got 0"]),
+    (lambda: interactive.logit_lens(LENS, "a" * 129, caption="c"), ["1 to 128 characters", "got 129"]),
+    (lambda: interactive.logit_lens(LENS, "Thé cat", caption="c"), [f"{LENS.shape[2]} characters", "é"]),
+    (lambda: interactive.logit_lens(LENS, "The cats", caption="c"), ["(5, 7,", "5 stages of 8 characters"]),
+    (lambda: interactive.logit_lens(LENS[:4], "The cat", caption="c"), ["(4, 7,", "5 stages"]),
+    (lambda: interactive.logit_lens(LENS[None], "The cat", caption="c"), ["stages, characters, tokens", "(1, 5, 7,"]),
+    (lambda: interactive.logit_lens(LENS[..., 1:], "The cat", caption="c"), [f"{LENS.shape[2]} tokens"]),
+    (lambda: interactive.logit_lens(torch.where(LENS == LENS.max(), NAN, LENS), "The cat", caption="c"), ["not finite", "nan"]),
+    (lambda: interactive.logit_lens(LENS, "The cat", place=7, caption="c"), ["place", "0 to 6", "7"]),
+    (lambda: interactive.logit_lens(LENS, "The cat", stage=5, caption="c"), ["stage", "0 to 4", "5"]),
+    *[(lambda parts=parts: interactive.induction_timeline(**FORMED | parts), said) for parts, said in [
+        ({"maps": {}}, ["0 heads", "3 steps"]), ({"maps": {str(n): SEEN for n in range(5)}}, ["5 heads", "4"]), ({"maps": {"a": SEEN[:2]}}, ["(2, 4, 4)", "3 steps", "4 tokens"]), ({"maps": {"a": SEEN[:, :3]}}, ["(3, 3, 4)"]),
+        ({"maps": {"a": SEEN}, "tokens": TOKENS[:3]}, ["(3, 4, 4)", "3 tokens"]), ({"maps": {"a": SEEN[0]}}, ["steps, readers, read", "(4, 4)"]), ({"maps": {"a": SEEN * 5}}, ["from 0 to 1", "to 5"]), ({"maps": {"a": SEEN.mT}}, ["later tokens", "(0, 0, 1)", "causal"]),
+        ({"maps": {"a": SEEN * NAN}}, ["not finite"]), ({"tokens": range(65), "maps": {"a": SEEN}}, ["65 tokens", "64"]), ({"steps": [0, 30, 100]}, ["nothing was measured", "[30]", "[0, 10, 20, 100]"]), ({"steps": [0, 100, 20]}, ["steps", "rise"]),
+        ({"steps": [0, 0.5, 100]}, ["steps", "whole numbers"]), ({"at": [-1, 0, 20, 100]}, ["at", "rise from 0"]), ({"steps": range(65), "at": range(65)}, ["65 steps", "64"]), ({"step": 10}, ["step=10", "[0, 20, 100]"]), ({"row": 4}, ["row", "0 to 3", "4"]),
+        ({"losses": {"known": [1, 2]}}, ["loss 'known'", "2 values", "4 steps"]), ({"losses": {"known": [1, 2, 3, INF]}}, ["loss 'known'", "not finite"]), ({"losses": {"known": [1, 2, 3, -1]}}, ["loss 'known'", "-1"]), ({"losses": {str(n): [1, 2, 3, 4] for n in range(3)}}, ["3 curves of a loss", "2"]),
+        ({"scores": {"a": [0, 0.5, 1, 1.5]}}, ["score 'a'", "from 0 to 1", "1.5"]), ({"uniform": 0}, ["uniform", "0"])]],
     (lambda: interactive.module("pie_chart"), ["pie_chart", "attention_map"]),
 ])
 def test_bad_input_is_refused_and_both_sides_are_named(call, said):
@@ -434,6 +497,33 @@ def test_attention_map_follows_a_token_into_another_sentence(js, row, to, there)
     assert js("attention_map", "m.follow(given.row, [...'abc'], [...given.to])", row=row, to=to) == there
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 24])
+def test_a_triangle_becomes_the_map_that_python_had(js, size):
+    whole = (1000 * torch.rand(size, size, generator=torch.manual_seed(size))).round().int().tril()
+    assert js("induction_timeline", "m.square(given.flat)", flat=whole[tuple(torch.tril_indices(size, size))].tolist()) == whole.tolist()
+    assert js("induction_timeline", "[m.side(given.n), Number.isInteger(m.side(given.n + 1))]", n=size * (size + 1) // 2) == [size, size * (size + 1) // 2 + 1 == 3]
+
+
+@pytest.mark.parametrize(("places", "room", "kept"), [([0, 0.1, 0.2, 0.5, 1], 0.15, [0, 0.2, 0.5, 1]), ([0, 0.5, 0.95, 1], 0.1, [0, 0.5, 1]), ([0], 0.1, [0]), ([0, 1], 0.1, [0, 1]), ([0, 0.02, 0.05], 0.1, [0, 0.05])])
+def test_labels_of_an_axis_have_room(js, places, room, kept):
+    assert js("induction_timeline", "m.labelled(given.places, given.room)", places=places, room=room) == kept
+
+
+def test_the_record_of_chapter_12_reaches_the_page_unchanged(js):
+    "Every weight of both heads, in thousandths, and every loss and score."
+    kept = interactive.recorded("induction").result
+    points, maps = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]
+    through = lambda kind: [point[kind][maps["heads"][kind][0]][maps["heads"][kind][1]] for point in points]
+    one = interactive.induction_timeline({kind: torch.tensor(maps[kind]) / 1000 for kind in ("induction", "previous")}, maps["tokens"], maps["steps"], at=[point["step"] for point in points],
+                                         losses={"known": [point["known"] for point in points]}, scores={kind: through(kind) for kind in ("induction", "previous")}, caption="c")
+    data = json.loads(json.dumps(one.data))
+    assert js("induction_timeline", "given.maps.map((head) => head.map(m.square))", maps=data["maps"]) == [maps["induction"], maps["previous"]]
+    assert data["losses"] == [["known", [point["known"] for point in points]]] and data["scores"] == [[kind, through(kind)] for kind in ("induction", "previous")] and data["steps"] == maps["steps"]
+    first, middle, last = (next(point for point in points if point["step"] == step) for step in (0, 120, 1000))
+    for point in (first, middle, last):
+        assert f"Step {point['step']}: loss, known, {point['known']:.2f};" in one.words
+
+
 def random_attention(seed):
     generator = torch.Generator().manual_seed(seed)
     t, d, k, v = (torch.randint(1, 8, (4,), generator=generator) + 1).tolist()
@@ -683,9 +773,17 @@ def test_cache_growth_weighs_a_token_as_its_words_say(js, name):
     assert f"{js('cache_growth', 'm.bytesOfToken(given.data, given.heads, 2)', data=shown.data, heads=heads):,} bytes for each token" in shown.words
 
 
-@pytest.mark.parametrize(("number", "said"), [(327_680, "328 kB"), (1.5, "1.5 bytes"), (1e9, "1 GB"), (160e9, "160 GB"), (2.684e12, "2.68 TB"), (0, "0 bytes")])
-def test_cache_growth_writes_memory_with_three_digits(js, number, said):
-    assert js("cache_growth", "m.memoryText(given.number)", number=number) == said
+@pytest.mark.parametrize(("function", "number", "said"), [
+    ("memoryText", 327_680, "328 kB"), ("memoryText", 1.5, "1.5 bytes"), ("memoryText", 1e9, "1 GB"), ("memoryText", 160e9, "160 GB"), ("memoryText", 2.684e12, "2.68 TB"), ("memoryText", 0, "0 bytes"),
+    ("amount", 8_030_261_248, "8.03 billion"), ("amount", 3e11, "300 billion"), ("amount", 15e12, "15 trillion"), ("amount", 1234, "1,230"), ("amount", 0.5, "0.5"), ("amount", 2.5e16, "2.5 × 10¹⁶"),
+    ("power", 3.147e23, "3.15 × 10²³"), ("power", 1e20, "10²⁰"), ("power", 0.002, "2 × 10⁻³"), ("duration", 34 * 86400, "34 days"), ("duration", 5400, "1.5 hours"), ("duration", 90, "1.5 minutes"), ("duration", 2, "2 seconds"), ("digits", 12345, "12,300"),
+])
+def test_large_amounts_have_three_digits_and_a_unit(js, function, number, said):
+    assert js("amounts", f"m.{function}(given.number)", number=number) == said
+
+
+def test_the_nearest_of_some_numbers(js):
+    assert js("amounts", "[6.9, 0, 1e9, NaN, undefined, 'x'].map((x) => m.nearest([1, 2, 5, 8], x))") == [8, 1, 8, 1, 1, 1]
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -703,6 +801,80 @@ def test_tile_walk_covers_each_pair_once_and_counts_what_it_moves(js, length, ro
     assert moved == {"read": read, "written": length * 6}
     words = interactive.tile_walk(length, 6, tile=(rows, columns), causal=causal, caption="c").words
     assert f"{len(walk)} tiles" in words and f"{read + length * 6:,} numbers are moved, {js('tile_walk', 'm.plain(given.length, 6)', length=length):,} by" in words
+
+
+@pytest.mark.parametrize("name", scaling.LAWS)
+@pytest.mark.parametrize("flops", [10.0 ** (18 + n / 2) for n in range(17)])
+def test_scaling_laws_finds_the_best_size_that_python_finds(js, name, flops):
+    law = scaling.LAWS[name]
+    n, d = scaling.compute_optimal(flops, law)
+    assert js("scaling_laws", "m.best(given.law, given.flops)", law=[name, *law], flops=flops) == pytest.approx([n, d], rel=1e-12)
+    for parameters in (n, n / 7, 1e6, 1e13):
+        tokens = flops / (6 * parameters)
+        expected = js("scaling_laws", "m.loss(given.law, given.n, given.d)", law=[name, *law], n=parameters, d=tokens)
+        assert expected == pytest.approx(law(parameters, tokens), rel=1e-13) and expected > law(n, d) - 1e-12
+    shown = interactive.scaling_laws({name: law}, flops=flops, caption="c")
+    assert 10 ** shown.chosen["size"] == pytest.approx(n) and 10 ** shown.chosen["budget"] == pytest.approx(flops)
+    if flops == 1e22:
+        assert f"10^22, {n:.3g} parameters, {d:.3g} tokens, {law(n, d):.3f};" in shown.words
+
+
+def test_scaling_laws_splits_a_loss_into_its_three_parts(js):
+    assert js("scaling_laws", "m.parts(['x', 1.5, 8, 27, 0.5, 1 / 3], 4, 27)") == pytest.approx([1.5, 4, 9])
+
+
+DECODERS = {name: config for name, config in PRESETS.items() if config.kind == "decoder"}
+
+
+def random_decoder(seed: int) -> Config:
+    "A decoder of sizes of which no two are alike, with any of the parts that the figure counts."
+    rng = np.random.default_rng(seed)
+    one_of = lambda *options: options[rng.integers(len(options))]
+    key_heads, group, half, experts = (int(rng.integers(1, most)) for most in (9, 9, 65, 9))
+    return Config(vocab_size=int(rng.integers(100, 300_000)), max_len=int(rng.integers(1, 100_000)), d_model=key_heads * group * 2 * half, n_layers=int(rng.integers(1, 130)), n_heads=key_heads * group,
+                  n_kv_heads=key_heads, d_ff=int(rng.integers(1, 60_000)), positions=one_of("none", "sinusoidal", "learned", "rope"), window=one_of(None, 64, 4096), activation=one_of("relu", "gelu", "gelu_tanh", "swiglu"),
+                  n_experts=experts, n_active_experts=int(rng.integers(1, experts + 1)), norm=one_of("layer", "rms"), norm_first=one_of(True, False), bias=one_of(True, False), tie_embeddings=one_of(True, False))
+
+
+@pytest.mark.parametrize("config", [*DECODERS.values(), *map(random_decoder, range(60))], ids=[*DECODERS, *map(str, range(60))])
+def test_model_calculator_counts_what_python_counts(js, config):
+    shown = interactive.model_calculator({"one": config}, MACHINES, caption="c")
+    machine, found = scaling.HARDWARE["h100"]._replace(memory=1e30), scaling.count_parameters(config)
+    batch, size, tokens, chips, utilisation = 3, 2, 7e11, 48, 0.35
+    counted = js("model_calculator", """(() => { const { c, batch, size, machine } = given; return [m.parameters(c), m.allParameters(c), m.activeParameters(c), m.multiplied(c), m.flopsPerToken(c), m.flopsPerToken(c, true), m.cacheBytes(c, batch, size),
+        m.trainingMemory(c, batch, false), m.trainingMemory(c, batch, true), m.generating(c, machine, batch, size).speed, m.trainingSeconds(c, given.tokens, machine, given.chips, given.utilisation)]; })()""",
+                 c=shown.data["models"][0], batch=batch, size=size, machine=list(machine), tokens=tokens, chips=chips, utilisation=utilisation)
+    length, near = config.max_len, lambda x: pytest.approx(x, rel=1e-13)
+    assert list(counted[0].values()) == list(found)[:6] and counted[1:3] == [found.total, found.active] and f" one {found.total:,};" in shown.words
+    assert counted[3:7] == [scaling.multiplied(config), scaling.flops_per_token(config, length), scaling.flops_per_token(config, length, training=True), cache_bytes(config, length, batch, torch.float16)]
+    for memory, checkpointed in zip(counted[7:9], (False, True)):
+        assert memory == near(scaling.training_memory(config, batch, length, checkpointed=checkpointed)._asdict())
+    assert counted[9] == near(scaling.tokens_per_second(config, machine, batch=batch, length=length, bytes_per_number=size))
+    assert counted[10] == near(scaling.training_seconds(config, tokens, machine, chips=chips, utilisation=utilisation))
+
+
+@pytest.mark.parametrize("machine", scaling.HARDWARE)
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("batch", [1, 8, 512])
+def test_model_calculator_knows_what_fits_and_how_fast_it_writes(js, machine, size, batch):
+    hardware = scaling.HARDWARE[machine]
+    for name in ("gpt2", "llama-3-8b", "mistral-7b", "mixtral-8x7b"):
+        config = PRESETS[name]
+        speed = js("model_calculator", "m.generating(given.c, given.machine, given.batch, given.size).speed", c=interactive._decoder("x", config), machine=list(hardware), batch=batch, size=size)
+        if speed:
+            assert speed == pytest.approx(scaling.tokens_per_second(config, hardware, batch=batch, length=config.max_len, bytes_per_number=size), rel=1e-13)
+        else:
+            with pytest.raises(ValueError, match="do not fit"):
+                scaling.tokens_per_second(config, hardware, batch=batch, length=config.max_len, bytes_per_number=size)
+
+
+def test_model_calculator_offers_heads_that_divide_the_width(js):
+    assert js("model_calculator", "[m.divisors(12), m.divisors(12, true), m.divisors(1)]") == [[1, 2, 3, 4, 6, 12], [1, 2, 3, 6], [1]]
+    asked = {"width": 1000, "layers": "x", "heads": 9, "key_heads": 4, "hidden": 1e9, "vocabulary": None, "context": 900}
+    shown = interactive.model_calculator({"a": PRESETS["llama-7b"]}, MACHINES, caption="c").data["models"][0]
+    stops = {"width": [64, 960, 1024], "layers": [1, 2], "hidden": [64, 128], "vocabulary": [256, 1000], "context": [512, 1024]}
+    made = js("model_calculator", "m.config(given.model, given.stops, (key) => given.asked[key])", model=shown, stops=stops, asked=asked)
+    assert {key: made[key] for key in asked} == {"width": 1024, "layers": 1, "heads": 8, "key_heads": 4, "hidden": 128, "vocabulary": 256, "context": 1024} and made["activation"] == "swiglu"
 
 
 @pytest.mark.parametrize(("parameters", "times", "said"), [(0, 6, "none of its own"), (1200, 1, "1,200"), (1000, 6, "1,000 in each of 6 blocks, 6,000 in all")])

@@ -17,7 +17,10 @@ from test_site import HELD, PHONE, luminance
 
 from builder import BUILD, ROOT, SITE, run_notebooks
 from transformer_course import interactive
+from transformer_course.config import PRESETS
+from transformer_course.kv_cache import cache_bytes
 from transformer_course.records import recorded
+from transformer_course.scaling import HARDWARE, LAWS, LossLaw, compute_optimal, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
 
 APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 
@@ -170,8 +173,12 @@ STATES = {
     "model_map": [{"view": 0, "part": "encoder norm 2"}, {"view": 1, "part": "encoder output"}, {"view": 2, "part": "decoder lm_head"}],
     "cache_growth": [{"shown": 9, "kept": False, "length": 20, "batch": 10, "share": 0, "format": 0}, {"shown": 4, "length": 0, "batch": 0, "share": 2, "format": 2}],
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
+    "model_calculator": [{"preset": 0, "width": 768, "heads": 12, "machine": 1, "batch": 4096, "checkpointed": True, "price": None}, {"preset": 2, "format": 0, "tokens": 1e6, "chips": 1}, {"width": 16384, "layers": 128, "hidden": 65536, "context": 131072, "batch": 4096, "tokens": 7e14, "price": 0.5}],
+    "scaling_laws": [{"law": 1, "axis": 1, "budget": 26, "size": 6}, {"budget": 18, "size": 13}, {"axis": 0, "budget": 23.45, "size": 11.2}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
+    "induction_timeline": [{"step": 0, "head": 1, "row": 5}, {"step": 11, "head": 0, "row": 23, "column": 3}],
+    "logit_lens": [{"place": 0, "stage": 0}, {"place": 14, "stage": 3}, {"place": None, "stage": 4}],
 }
 
 
@@ -995,6 +1002,241 @@ def test_tile_walk_walks(drawn, way):
     assert [int(tiles) for tiles, *_ in rows] == [136, 36, 10, 3, 1] and rows[-1][2] == f"{4 * 16 * 8:,}"
 
 
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger", "player"])
+def test_induction_timeline_shows_what_was_recorded(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found, kept = figure(page, "induction_timeline"), recorded("induction").result
+    points, maps = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]
+    slide, on = found.get_by_role("slider", name="Training step"), found.get_by_role("button", name="One step on")
+    assert (state(found, "step"), slide.get_attribute("aria-valuetext")) == (5, "100")
+
+    def check(n: int, head: str = "induction", tokens: int = 24):
+        "The numbers of the record at that step, under the curves and in the map."
+        point, at = next(point for point in points if point["step"] == maps["steps"][n]), maps["heads"]
+        amounts = [point["known"], point["new"], kept["uniform"], *(point[kind][at[kind][0]][at[kind][1]] for kind in ("induction", "previous"))]
+        expect(found.locator(".live-named strong").first).to_have_text(two_digits(amounts[0]))
+        assert [float(one) for one in found.locator(".live-named strong").all_inner_texts()] == pytest.approx(amounts, abs=0.0051)
+        shown = found.locator(".live-cell").evaluate_all("(cells) => cells.map((cell) => Math.round(1000 * cell.getAttribute('aria-label')))")
+        assert np.array(shown).reshape(tokens, tokens).tolist() == np.array(maps[head][n])[:tokens, :tokens].tolist()
+
+    check(5)
+    if way == "player":
+        on.click()
+        found.get_by_role("button", name="Play").click()
+        expect(found.get_by_role("button", name="Play")).to_be_visible(timeout=12_000)
+        assert state(found, "step") == 11, "it stops at the end"
+        found.get_by_role("button", name="Back to the start").click()
+        check(0)
+    elif way == "keyboard":
+        slide.focus()
+        for key, n in (("ArrowRight", 6), ("End", 11), ("ArrowLeft", 10)):
+            page.keyboard.press(key)
+            assert state(found, "step") == n
+            check(n)
+    else:
+        box = slide.bounding_box()
+        (slide.tap if way == "finger" else slide.click)(position={"x": 0.7 * box["width"], "y": box["height"] / 2})
+        assert state(found, "step") in (7, 8)
+        check(state(found, "step"))
+    n = state(found, "step")
+    chip(found, "Head", 1).click()
+    check(n, "previous", 8)
+    cell(found, 4, 3).tap() if way == "finger" else cell(found, 4, 3).click()
+    assert (state(found, "row"), state(found, "column"), state(found, "head")) == (4, 3, 1)
+    expect(found.locator(".live-side .live-says")).to_have_text(f"“{maps['tokens'][4]}” reads “{maps['tokens'][3]}” with weight {maps['previous'][n][4][3] / 1000:.3f}")
+
+
+def test_the_curves_of_induction_timeline_are_the_record(drawn):
+    found, kept = figure(drawn(), "induction_timeline"), recorded("induction").result
+    points, (layer, head) = kept["models"]["two layers of attention"]["runs"][0], kept["maps"]["heads"]["induction"]
+    lines = [[tuple(map(float, one.split(","))) for one in line.get_attribute("points").split()] for line in found.locator("polyline").all()]
+    assert [len(line) for line in lines] == [len(points)] * 4
+    for line, top, measure in ((lines[0], 4, lambda point: point["known"]), (lines[1], 4, lambda point: point["new"]), (lines[2], 1, lambda point: point["induction"][layer][head])):
+        assert [y for _, y in line] == pytest.approx([1 - measure(point) / top for point in points], abs=1e-4)
+    assert [x for x, _ in lines[0]] == pytest.approx(np.linspace(0, 1, len(points)).tolist(), abs=1e-4)
+    dot = found.locator(".live-dot").first.evaluate("(node) => [node.style.left, node.style.top].map(parseFloat)")
+    at = [point["step"] for point in points].index(100)
+    assert dot == pytest.approx([100 * at / (len(points) - 1), 100 * (1 - points[at]["known"] / 4)], abs=0.01)
+    rows = unfolded(found)
+    assert rows.count() == len(points) and rows.nth(at).locator("td").all_inner_texts()[0] == f"{points[at]['known']:.3f}"
+    ticks = found.locator(".live-ticks").first.locator("span").all_inner_texts()
+    assert ticks[0] == "0" and ticks[-1] == "1,000" and len(ticks) > 4
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_logit_lens_shows_every_stage(drawn, way):
+    "The model itself is tested in test_logit_lens.py."
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "logit_lens")
+    first = state(found, "first")
+    j = found.locator(".live-column-name").count() - 1
+    if way == "keyboard":
+        cell(found, 4, j).focus()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowLeft")
+    else:
+        cell(found, 3, j - 1).tap() if way == "finger" else cell(found, 3, j - 1).click()
+    place = state(found, "place")
+    assert state(found, "stage") == 3
+    for line, row in zip(found.locator(".live-lens li").all(), first["cells"], strict=True):
+        likely, parts, _ = row[place]
+        assert [one.inner_text() for one in line.locator(".live-guess > span:last-child").all()] == [f"{part / 1000:.3f}" for part in parts] and len(likely) == 5
+    expect(found.locator(".live-says").last).to_contain_text("Read after “layer 3”, the next character would be")
+
+
+def slide(page, found, name: str, way: str):
+    "A slider one step on, by a key, a click on its track or a touch of it."
+    one = found.get_by_role("slider", name=name, exact=True)
+    if way == "keyboard":
+        one.focus()
+        page.keyboard.press("ArrowRight")
+    else:
+        place = {"x": one.bounding_box()["width"] * 0.8, "y": one.bounding_box()["height"] / 2}
+        one.tap(position=place) if way == "finger" else one.click(position=place)
+    return one
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_model_calculator_recounts_a_changed_model(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "model_calculator")
+    title, usual = found.locator(".live-title").first, PRESETS["llama-3-8b"]
+    expect(title).to_have_text("8,030,261,248 parameters")
+    before = {key: state(found, key) for key in ("width", "heads", "key_heads", "hidden", "layers")}
+    slide(page, found, "Layers", way)
+    layers = state(found, "layers")
+    assert layers == 33 if way == "keyboard" else 90 < layers < 115
+    now = usual.replace(n_layers=layers)
+    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    assert found.get_by_role("radiogroup", name="Model").locator("input:checked").count() == 0
+    slide(page, found, "Width", way)                                                       # heads keep their width, and the hidden layer its share
+    width = state(found, "width")
+    assert width > before["width"] and width % state(found, "heads") == 0 == state(found, "heads") % state(found, "key_heads")
+    assert state(found, "hidden") == pytest.approx(3.5 * width, abs=32)
+    now = now.replace(d_model=width, n_heads=state(found, "heads"), n_kv_heads=state(found, "key_heads"), d_ff=state(found, "hidden"))
+    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    choose = chip(found, "Model", 1)
+    if way == "keyboard":
+        choose.locator("input").focus()
+        page.keyboard.press("Space")
+    else:
+        choose.tap() if way == "finger" else choose.click()
+    expect(title).to_have_text("8,030,261,248 parameters")
+    assert {key: state(found, key) for key in before} == before
+
+
+def test_model_calculator_says_what_fits_how_fast_it_writes_and_what_training_takes(drawn):
+    page = drawn()
+    found = figure(page, "model_calculator")
+    usual, machine = PRESETS["llama-3-8b"], HARDWARE["h100"]
+    titles, says = found.locator(".live-title"), found.locator(".live-says")
+    facts = lambda n: dict(zip(*[found.locator(".live-facts").nth(n).locator(kind).all_inner_texts() for kind in ("span", "strong")]))
+    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192):.0f} tokens per second")
+    assert facts(0)["in training"] == f"{flops_per_token(usual, 8192, training=True) / 1e9:.1f} billion" and "limited by the bytes" in says.nth(1).inner_text()
+    chip(found, "Numbers", 2).click()
+    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192, bytes_per_number=1):.0f} tokens per second")
+    chip(found, "Numbers", 1).click()
+    found.get_by_role("slider", name="Texts at once").fill("6")
+    needed = (2 * count_parameters(usual).total + cache_bytes(usual, 8192, 64, torch.float16)) / 1e9
+    expect(titles.nth(1)).to_have_text(f"Needs {needed:.1f} GB: does not fit into 80 GB")
+    assert facts(1)["each text gets"] == "none"
+    found.get_by_role("slider", name="Context").fill("1")                                   # 128 tokens: short caches fit
+    speed = tokens_per_second(usual, machine, batch=64, length=128)
+    expect(titles.nth(1)).to_have_text(f"Writes at most {float(f'{speed:.3g}'):,.0f} tokens per second")
+    memory = training_memory(usual, 64, 128)
+    assert facts(2)["memory in 32 bits"] == f"{memory.total / 1e9:.0f} GB" and f"activations {memory.activations / 1e9:.0f} GB" in found.locator(".live-legend").last.inner_text()
+    found.get_by_role("switch", name="Gradient checkpointing").click()
+    expect(found.locator(".live-legend").last).to_contain_text(f"activations {training_memory(usual, 64, 128, checkpointed=True).activations / 1e9:.1f} GB")
+    seconds = training_seconds(usual, 1e12, machine, length=128, chips=1024)
+    expect(titles.nth(2)).to_have_text(f"Training takes {seconds / 86400:.2f} days")
+    hours = 1024 * seconds / 3600
+    dear = found.get_by_role("spinbutton")
+    assert dear.input_value() == "2" and facts(2)["cost"].endswith(", at the price of the example") and "2 is only an example" in found.locator(".live-price").inner_text()
+    dear.fill("3.5")
+    dear.press("Tab")
+    expect(found.locator(".live-facts strong").last).to_have_text(f"{float(f'{3.5 * hours:.3g}'):,.0f}")
+    for text in ("", "-1"):
+        dear.fill(text)
+        expect(found.locator(".live-facts strong").last).to_have_text("type a price")
+    assert unfolded(found).count() == 2
+
+
+def law_of(found) -> LossLaw:
+    return LossLaw(*state(found, "laws")[state(found, "law")][1:])
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_scaling_laws_follows_a_budget_and_a_size(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "scaling_laws")
+    title, says = found.locator(".live-title"), found.locator(".live-says")
+    law = law_of(found)
+    assert law == LAWS["hoffmann2022"]
+
+    def said():
+        flops, n = 10 ** state(found, "budget"), 10 ** state(found, "size")
+        m, d = compute_optimal(flops, law)
+        expect(title).to_have_text(f"Your model: loss {law(n, flops / 6 / n):.3f}, the best {law(m, d):.3f}")
+        expect(says).to_contain_text(f"the best size is {m / 1e9:.3g} billion parameters on")
+        return flops, n
+
+    assert said()[0] == pytest.approx(1e22)
+    slide(page, found, "Budget", way)
+    flops, n = said()
+    assert flops == pytest.approx(10**22.05) if way == "keyboard" else 10**23.5 < flops < 10**25
+    slide(page, found, "Model", way)
+    assert said()[1] > n
+    best = found.get_by_role("button", name="Take the best size")
+    if way == "keyboard":
+        best.focus()
+        page.keyboard.press("Enter")
+    else:
+        best.tap() if way == "finger" else best.click()
+    flops, n = said()
+    assert n == pytest.approx(compute_optimal(flops, law)[0])
+    goal, at = (found.locator(f".live-fall .live-dot{kind}").bounding_box() for kind in (".live-goal", ":not(.live-goal)"))
+    assert at["x"] + at["width"] / 2 == pytest.approx(goal["x"] + goal["width"] / 2, abs=0.6)
+    if way == "keyboard":
+        return
+    chart = found.locator(".live-fall")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for axis, share in ((0, 0.25), (1, 0.6)):
+        chip(found, "Across", axis).click()
+        (chart.tap if way == "finger" else chart.click)(position={"x": share * box["width"], "y": 40})
+        flops, n = said()
+        power = np.log10(flops / 6 / n) if axis else np.log10(n)
+        assert power == pytest.approx([6 + 7 * share, 8 + 8 * share][axis], abs=0.05)
+        at = found.locator(".live-fall .live-dot:not(.live-goal)").evaluate("(dot) => parseFloat(dot.style.left)")
+        assert at == pytest.approx(100 * share, abs=0.5)
+    if way == "pointer":                                                                   # pressed and drawn along
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 50)
+        before = state(found, "size")
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 50)
+        after = state(found, "size")
+        page.mouse.up()
+        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 50)
+        assert before != after == state(found, "size")
+
+
+def test_scaling_laws_compares_published_models_and_laws(drawn):
+    found = figure(drawn(), "scaling_laws")
+    strong = found.locator(".live-facts strong")
+    found.get_by_role("button", name="GPT-3").click()
+    expect(strong).to_have_text(["175 billion parameters", "300 billion tokens", f"{300 / 174.6:.3g} tokens", f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens"])
+    curve = lambda: found.locator(".live-fall .live-now").get_attribute("points")
+    before = curve()
+    chip(found, "Law", 1).click()
+    assert law_of(found) == LAWS["besiroglu2024"] and curve() != before
+    expect(strong.last).to_have_text(f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens")
+    expect(found.locator(".live-legend").last).to_contain_text("what no model gets below 1.817")
+    lowest = [max(float(point.split(",")[1]) for point in line.get_attribute("points").split()) for line in found.locator(".live-fall .live-thin").all() if line.get_attribute("points")]
+    assert len(lowest) == 9 and lowest == sorted(lowest), "more FLOPs, less loss, further down"
+    rows = unfolded(found)
+    assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*compute_optimal(1e22, law_of(found))):.3f}"
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1090,6 +1332,14 @@ def sentence(**changes) -> list[dict]:
     (broken("cache_growth", tokens=MANY), "3,000 tokens can't be drawn"), (broken("cache_growth", prompt=9), "the prompt must have 1 to 4 tokens, got 9"), (broken("cache_growth", shares=[["a"]]), "a name and a number"),
     (broken("cache_growth", layers=None), "layers must be at least 1, got null"), (broken("cache_growth", longest=99), "up to 24, got 99"),
     (broken("tile_walk", length=64), "length must lie between 2 and 32, got 64"), (broken("tile_walk", width="x"), "width must lie between 1 and 1,024, got x"),
+    (broken("induction_timeline", tokens=MANY), "3,000 tokens can't be drawn"), (broken("induction_timeline", heads=["a"]), "maps of 2 heads for 1 names"), (broken("induction_timeline", steps=[0, 20]), "“late” has 3 maps for 2 steps"),
+    (broken("induction_timeline", maps=[[[1, 2]] * 3, [[1]] * 3]), "“late” has 2 weights at each step"), (broken("induction_timeline", maps=[[[1], [1], [None]], [[1]] * 3]), "the weights of “late” must be numbers, got null"),
+    (broken("induction_timeline", at=[0, 10, 20, 30]), "nothing was measured at step 100"), (broken("induction_timeline", losses=[["a", [1, 2]]]), "the values of “a” must be 1 × 4"),
+    (broken("logit_lens", stages=["a"]), "there are 1 stages and 7 characters"), (broken("logit_lens", stages=["a", "b"]), "5 rows of guesses for 2 stages"),
+    (broken("logit_lens", first={"characters": ["a"], "cells": [[["ab", [1], None]]] * 5}), "the probabilities of “embedding” must be 1 × 2"), (broken("logit_lens", first={"characters": ["a"], "cells": [[]] * 5}), "“embedding” has 0 guesses for 1 characters"),
+    (broken("model_calculator", models=[]), "1 to 8 models, got 0"), (broken("model_calculator", models=[{"name": "x"}]), "width of x must be a whole number from 1, got undefined"),
+    (broken("model_calculator", hardware=[["x", 1, 0, 1]]), "x must have three numbers above 0, got 1, 0, 1"), (broken("model_calculator", hardware=[]), "1 to 8 machines"), (broken("model_calculator", example=None), "must not be negative, got null"),
+    (broken("scaling_laws", laws=[]), "1 to 4 laws, got 0"), (broken("scaling_laws", laws=[["x", 1, 2, 3, 0, 1]]), "the law x must have 5 numbers above 0, got 1, 2, 3, 0, 1"), (broken("scaling_laws", models=[["y", 1, None]]), "the model y must have 2 numbers"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
 def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
@@ -1102,7 +1352,11 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
                 {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
-                {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1}]
+                {"law": 9, "axis": -1, "budget": 99, "size": -3}, {"law": "x", "axis": None, "budget": "x", "size": None},
+                {"preset": 9, "width": 1e9, "layers": -1, "heads": 7.5, "key_heads": "x", "hidden": None, "vocabulary": 0, "context": 1e9, "machine": -1, "tokens": "x", "chips": 3, "utilisation": 9, "checkpointed": "x", "price": -1},
+                {"preset": "x", "width": 0, "layers": 1e9, "heads": 1e9, "key_heads": 1e9, "hidden": "x", "vocabulary": 1e12, "context": None, "tokens": 1e40, "chips": 1e9, "utilisation": None, "price": "x"},
+                {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1},
+                {"place": 99, "stage": 99, "text": None}, {"place": "x", "stage": "x", "text": 3}, {"place": -1, "stage": -1}]
 
 
 @pytest.mark.parametrize("name", interactive.FIGURES)
@@ -1201,14 +1455,14 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     for kept in ("executed", "reports"):
         shutil.copytree(BUILD / kept, copy / "book/_build" / kept)
     (copy / "_toc.yml").write_text("format: jb-book\nroot: nbs/tools/interactive\n")        # the other pages would take minutes
-    for file, change in (("timeline.js", "// mended\n"), ("lib.js", "// mended too\n"), ("figures.css", "/* mended */\n")):
+    for file, change in (("timeline.js", "const mended = 1;\n"), ("lib.js", "const mendedToo = 1;\n"), ("figures.css", ".mended { top: 0; }\n")):
         with (copy / "transformer_course/js" / file).open("a") as stream:
             stream.write(change)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"{copy}/book:{copy}"}
     done = subprocess.run([sys.executable, "-m", "builder", "--no-serve"], cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
     scripts = copy / "book/_build/html/_static/figures"
-    assert "// mended\\n" in (scripts / "timeline.js").read_text() and "// mended too\\n" in (scripts / "attention_map.js").read_text()
-    assert "/* mended */" in (scripts / "figures.css").read_text()
+    assert "const mended = 1;" in (scripts / "timeline.js").read_text() and "const mendedToo = 1;" in (scripts / "attention_map.js").read_text()
+    assert ".mended { top: 0; }" in (scripts / "figures.css").read_text()
     address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
     assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"

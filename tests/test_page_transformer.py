@@ -52,7 +52,7 @@ def js(browser):
     "`js('return …', …)`: what a function body returns that sees `m`, every function of the figure, and `model`."
     context = browser.new_context()
     page = context.new_page()
-    inner = "read readAll emptyCache predict operationsAt windowStart shares draw unpack lossAndGradients zeros adamW learning newModel randomNumbers shapes"
+    inner = "reader encode read readAll emptyCache predict operationsAt windowStart shares draw unpack lossAndGradients zeros adamW learning newModel randomNumbers shapes"
     source = f"{interactive.module('page_transformer')}\nexport {{ {inner.replace(' ', ', ')} }};"
 
     def run(body: str, **given):

@@ -29,9 +29,10 @@ from .figures import spoken
 from .records import recorded
 
 # %% auto #0
-__all__ = ['FIGURES', 'DATA', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array', 'attention_map',
-           'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token', 'head_switches',
-           'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth', 'tile_walk']
+__all__ = ['FIGURES', 'DATA', 'LENT', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array',
+           'attention_map', 'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token',
+           'head_switches', 'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth',
+           'tile_walk', 'logit_lens', 'induction_timeline', 'model_calculator', 'scaling_laws']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -48,8 +49,13 @@ FIGURES = (
     "page_transformer",
     "cache_growth",
     "tile_walk",
+    "logit_lens",
+    "induction_timeline",
+    "model_calculator",
+    "scaling_laws",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
+LENT = {"logit_lens": "page_transformer"}  # a figure that loads what another one does
 
 
 def module(name: str) -> str:
@@ -75,7 +81,8 @@ def _whole(file: str) -> str:
 
     add(source)
     parts = [_without_exports(_source(other)) for other in others]
-    return "\n".join(importing.sub("", text) for text in [*parts, source])
+    whole = "\n".join(importing.sub("", text) for text in [*parts, source])
+    return _without_comments(whole)
 
 
 def data_script(name: str) -> str:
@@ -83,14 +90,19 @@ def data_script(name: str) -> str:
     return _source(f"{DATA[name]}.js") if name in DATA else ""
 
 
+def _brought(name: str) -> str:
+    "The data of a figure that is shown where it can't be loaded later."
+    return data_script(LENT.get(name, name))
+
+
 def host() -> str:
     "The JavaScript that gives figures a state where no kernel does: `start(modules)`."
-    return _without_exports(_source("host.js"))
+    return _without_comments(_without_exports(_source("host.js")))
 
 
 def style() -> str:
     "The style sheet of all figures."
-    return _source("figures.css")
+    return re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
 
 
 def _source(file: str) -> str:
@@ -100,6 +112,12 @@ def _source(file: str) -> str:
 
 def _without_exports(source: str) -> str:
     return re.sub(r"^export ", "", source, flags=re.M)
+
+
+def _without_comments(source: str) -> str:
+    "JavaScript without indents and the lines that explain it, for no page needs them."
+    explained = re.compile(r"^ *(?:/\*\*.*?\*/\n|//[^\n]*\n|)", re.S | re.M)
+    return explained.sub("", source)
 
 # %% ../nbs/tools/interactive.ipynb #78005e0b
 def _stage() -> str:
@@ -124,7 +142,7 @@ def _widget(name: str, keys: tuple[str, ...]) -> type:
     import traitlets
 
     traits = {key: traitlets.Any().tag(sync=True) for key in keys}
-    code = {"_esm": data_script(name) + module(name), "_css": style()}
+    code = {"_esm": _brought(name) + module(name), "_css": style()}
     return type(name, (anywidget.AnyWidget,), {**traits, **code})
 
 # %% ../nbs/tools/interactive.ipynb #e011aaa0
@@ -185,7 +203,7 @@ class InteractiveFigure:
         if not alone:
             return figure
         begin = f"start({_json({self.name: module(self.name)})});"
-        code = data_script(self.name) + host() + begin
+        code = _brought(self.name) + host() + begin
         script = f'<script type="module">{code}</script>'
         return f"<style>{style()}</style>{figure}{script}"
 
@@ -1338,3 +1356,359 @@ def tile_walk(
     data = {"length": length, "width": width, "causal": bool(causal)}
     chosen = {"rows": rows, "columns": columns, "step": 1}
     return InteractiveFigure("tile_walk", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #597776d1
+def logit_lens(
+    logits: Numbers,
+    text: str,
+    *,
+    caption: str,
+    place: int | None = None,
+    stage: int | None = None,
+) -> InteractiveFigure:
+    """The likeliest next characters at every stage of the model that runs in a page.
+
+    `logits` (n_layers + 1, T, V) are what that model's final norm and output map read
+    from the stream for the T characters of `text`, after the embedding and after every
+    layer. They are shown until a reader loads the model to type another text. `place`
+    is the character that is looked at first, `stage` the stage (default: the last).
+    Raises ValueError for a text that the model can't read, and for logits that are not
+    finite or do not fit.
+    Source: nostalgebraist 2020.
+    """
+    made = recorded("page_model").result
+    packed = json.loads(data_script("page_transformer").split(" = ", 1)[1][:-2])
+    known, config = packed["characters"], packed["config"]
+    if not 1 <= len(text) <= config["max_len"]:
+        raise ValueError(
+            f"the text must have 1 to {config['max_len']} characters, got {len(text)}"
+        )
+    if unknown := sorted(set(text) - set(known)):
+        raise ValueError(
+            f"the model knows {len(known)} characters and none of {unknown}"
+        )
+    stages = ["embedding", *(f"layer {n + 1}" for n in range(config["n_layers"]))]
+    array = _numbers(logits, "logits", "stages, characters, tokens")
+    if array.shape != (len(stages), len(text), len(known)):
+        raise ValueError(
+            f"logits of shape {array.shape} do not fit {len(stages)} stages of "
+            f"{len(text)} characters with {len(known)} tokens"
+        )
+    place = None if place is None else _among(place, 0, len(text) - 1, "place")
+    last = len(stages) - 1
+    stage = last if stage is None else _among(stage, 0, last, "stage")
+    raised = np.exp(array - array.max(-1, keepdims=True))
+    shares = raised / raised.sum(-1, keepdims=True)
+    first = np.argsort(-shares, -1, kind="stable")[..., :5]
+    follows = [known.index(one) for one in text[1:]]
+    words = f"Logit lens on a model of {made['parameters']:,} parameters, “{text}”."
+    cells = []
+    for name, guesses, parts in zip(stages, first, shares):
+        t = len(text) - 1 if place is None else place
+        said = ", ".join(f"{known[i]!r} {parts[t, i]:.2f}" for i in guesses[t][:3])
+        right = sum(int(i) == j for i, j in zip(guesses[:, 0], follows))
+        words += f" {name.capitalize()}: after “{text[: t + 1][-9:]}” {said}; the "
+        words += f"likeliest is right for {right} of {len(follows)}."
+        row = []
+        for t, places in enumerate(guesses):
+            next_ = _thousandths(parts[t, follows[t]]) if t < len(follows) else None
+            likely = "".join(known[i] for i in places)
+            row.append([likely, _thousandths(parts[t, places]), next_])
+        cells.append(row)
+    facts = {key: made[key] for key in ("parameters", "bytes", "digest")}
+    beginning = {"characters": list(text), "cells": cells}
+    data = {"model": facts, "stages": stages, "first": beginning}
+    chosen = {"text": text, "place": place, "stage": stage}
+    return InteractiveFigure("logit_lens", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #b138a446
+def _values(
+    lines: Mapping[str, Numbers], what: str, at: list[int], most: float
+) -> list[list]:
+    "Names and values of curves with one value for each step of `at`, checked."
+    found = []
+    for name, values in lines.items():
+        array = _numbers(values, f"{what} {name!r}", "steps")
+        if len(array) != len(at):
+            raise ValueError(
+                f"{what} {name!r}: {len(array)} values do not fit {len(at)} steps"
+            )
+        if array.min() < 0 or array.max() > most:
+            raise ValueError(
+                f"{what} {name!r} must lie from 0 to {most:g}, it reaches from "
+                f"{array.min():.3g} to {array.max():.3g}"
+            )
+        found.append([str(name), _short(array)])
+    _at_most(2, len(found), f"curves of a {what}")
+    return found
+
+
+def _rising(steps: Numbers, what: str) -> list[int]:
+    "Training steps as whole numbers in rising order, checked."
+    array = _numbers(steps, what, "steps")
+    if (array % 1).any() or array[0] < 0 or (np.diff(array) <= 0).any():
+        raise ValueError(
+            f"{what} must be whole numbers that rise from 0 or more, "
+            f"got {array.tolist()}"
+        )
+    return array.astype(int).tolist()
+
+
+def _triangles(
+    weights: Numbers, name: str, steps: list[int], tokens: list[str]
+) -> np.ndarray:
+    "A causal map of the first tokens at every step: (steps, numbers of a triangle)."
+    array = _numbers(weights, f"weights of {name}", "steps, readers, read")
+    _, readers, read = array.shape
+    if len(array) != len(steps) or readers != read or readers > len(tokens):
+        raise ValueError(
+            f"weights of {name} of shape {array.shape} do not fit {len(steps)} steps "
+            f"and {len(tokens)} tokens"
+        )
+    if array.min() < -1e-6 or array.max() > 1 + 1e-3:
+        raise ValueError(
+            f"weights of {name} must lie from 0 to 1, they reach from "
+            f"{array.min():.3g} to {array.max():.3g}"
+        )
+    later = np.triu(array, 1)
+    if later.any():
+        place = tuple(np.argwhere(later)[0].tolist())
+        raise ValueError(
+            f"weights of {name} read later tokens, at first at {place}: the maps must "
+            "be causal"
+        )
+    rows, columns = np.tril_indices(readers)
+    return array[:, rows, columns]
+
+# %% ../nbs/tools/interactive.ipynb #8e8ff0aa
+def induction_timeline(
+    maps: Mapping[str, Numbers],
+    tokens: Numbers,
+    steps: Numbers,
+    *,
+    at: Numbers,
+    losses: Mapping[str, Numbers],
+    scores: Mapping[str, Numbers],
+    caption: str,
+    uniform: float | None = None,
+    step: int = 0,
+    row: int = 0,
+) -> InteractiveFigure:
+    """Heads at each of several training steps, with losses and scores as curves.
+
+    `maps` maps names of heads to causal weights (steps, T, T), for the first T of
+    `tokens`. `losses` and `scores` map names to a value for each step of `at`, which
+    holds all of `steps`; up to two of each. `uniform` is the loss of a uniform guess.
+    `step` is the training step that is shown at first, `row` the reader.
+    Raises ValueError for weights and values that are not finite, that are out of their
+    range or do not fit, and for a step that was not measured.
+    """
+    tokens, steps, at = _tokens(tokens), _rising(steps, "steps"), _rising(at, "at")
+    _at_most(64, len(tokens), "tokens")
+    _at_most(64, len(at), "steps")
+    if lost := sorted(set(steps) - set(at)):
+        raise ValueError(f"nothing was measured at the steps {lost}; at holds {at}")
+    if step not in steps:
+        raise ValueError(f"step={step} is none of {steps}")
+    if not maps:
+        raise ValueError(f"maps of 0 heads for {len(steps)} steps: nothing to show")
+    _at_most(4, len(maps), "heads")
+    heads = {str(name): _triangles(w, name, steps, tokens) for name, w in maps.items()}
+    row = _among(row, 0, len(tokens) - 1, "row")
+    if uniform is not None and not 0 < uniform < math.inf:
+        raise ValueError(f"uniform must be a positive loss, got {uniform}")
+    lost, scored = (
+        _values(lines, what, at, most)
+        for lines, what, most in ((losses, "loss", 1e3), (scores, "score", 1.0))
+    )
+    words = f"{'; '.join(heads)}: maps at {len(steps)} training steps."
+    for one in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
+        named = [*(("loss", *c) for c in lost), *(("score", *c) for c in scored)]
+        said = (f"{kind}, {name}, {v[at.index(one)]:.2f}" for kind, name, v in named)
+        words += f" Step {one}: {'; '.join(said)}."
+    words += "" if uniform is None else f" A uniform guess has a loss of {uniform:.2f}."
+    data = {
+        "tokens": tokens,
+        "heads": list(heads),
+        "steps": steps,
+        "maps": [_thousandths(one) for one in heads.values()],
+        "at": at,
+        "losses": lost,
+        "scores": scored,
+        "uniform": None if uniform is None else round(float(uniform), 4),
+    }
+    chosen = {"step": steps.index(step), "head": 0, "row": row, "column": None}
+    return InteractiveFigure("induction_timeline", data, chosen, caption, words)
+
+# %% ../nbs/tools/interactive.ipynb #7abfefef
+def _rows(
+    given: Mapping[str, Sequence[float]], what: str, fields: str, most: int = 8
+) -> list[list]:
+    "Names with their positive numbers, one for each of `fields`, checked."
+    if not given:
+        raise ValueError(f"no {what}s: there is nothing to choose")
+    _at_most(most, len(given), f"{what}s")
+    rows = []
+    for name, values in given.items():
+        numbers = _numbers(list(values), f"{what} {name}", "numbers").tolist()
+        if len(numbers) != len(fields.split(", ")) or min(numbers) <= 0:
+            raise ValueError(
+                f"{what} {name} must have {fields}, all above 0, got {numbers}"
+            )
+        rows.append([str(name), *numbers])
+    return rows
+
+
+def _position(name: str | None, names: Sequence[str], what: str) -> int:
+    "Where a name stands; the first place for None."
+    if name is not None and name not in names:
+        raise ValueError(f"{what}={name!r} is none of {_listing(names)}")
+    return 0 if name is None else list(names).index(name)
+
+
+def _decoder(name: str, config: Config) -> dict[str, Any]:
+    "The sizes and parts of a decoder that its costs depend on."
+    if config.kind != "decoder" or config.positions == "alibi" or config.dropout:
+        raise ValueError(
+            "counted are decoders without ALiBi and dropout, not "
+            f"{name} with kind={config.kind!r}, positions={config.positions!r}, "
+            f"dropout={config.dropout}"
+        )
+    return {
+        "name": name,
+        "width": config.d_model,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "key_heads": config.n_kv_heads,
+        "hidden": config.d_ff,
+        "vocabulary": config.vocab_size,
+        "context": config.max_len,
+        "positions": config.positions,
+        "norm": config.norm,
+        "norm_first": config.norm_first,
+        "activation": config.activation,
+        "bias": config.bias,
+        "tied": config.tie_embeddings,
+        "experts": config.n_experts,
+        "active": config.n_active_experts,
+        "window": config.window,
+    }
+
+# %% ../nbs/tools/interactive.ipynb #b84702df
+def model_calculator(
+    models: Mapping[str, Config],
+    hardware: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    model: str | None = None,
+    machine: str | None = None,
+    n_tokens: float = 1e12,
+    chips: int = 1024,
+    price: float = 2.0,
+) -> InteractiveFigure:
+    """What a decoder needs to run and to be trained, for sizes that a reader chooses.
+
+    `models` are on offer as beginnings, `hardware` maps names to operations per second,
+    bytes per second and bytes of memory; `model` and `machine` are shown at first. It
+    is trained on `n_tokens` with `chips`, a power of 2. `price`, of an hour of a chip,
+    is an example that a reader replaces. A text is as long as the context.
+    Raises ValueError for models but plain decoders and numbers that are not positive.
+    """
+    machines = _rows(hardware, "machine", "operations, bandwidth, memory")
+    if not models:
+        raise ValueError("no models: there is nothing to choose")
+    _at_most(8, len(models), "models")
+    decoders = [_decoder(str(name), config) for name, config in models.items()]
+    if not 1 <= n_tokens <= 1e15:
+        raise ValueError(f"n_tokens must lie from 1 to 1e15, got {n_tokens}")
+    _exponent(chips, 2**16, "chips")
+    if not 0 <= price < math.inf:
+        raise ValueError(f"price must not be negative, and finite, got {price}")
+    preset = _position(model, list(models), "model")
+    words = "A calculator of what a decoder costs. Parameters:"
+    for name, config in models.items():
+        words += f" {name} {_count(config):,};"
+    words += " machines, with their operations and bytes per second and their bytes:"
+    words += "".join(
+        f" {name} {a:.3g}, {b:.3g}, {c:.3g};" for name, a, b, c in machines
+    )
+    sizes = "width layers heads key_heads hidden vocabulary context".split()
+    chosen = {
+        "preset": preset,
+        **{size: decoders[preset][size] for size in sizes},
+        "machine": _position(machine, list(hardware), "machine"),
+        "batch": 1,
+        "format": 1,
+        "checkpointed": False,
+        "tokens": float(n_tokens),
+        "chips": int(chips),
+        "utilisation": 0.4,
+        "price": float(price),
+    }
+    data = {"models": decoders, "hardware": machines, "example": float(price)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("model_calculator", data, chosen, caption, said)
+
+
+def _count(config: Config) -> int:
+    "The parameters of a decoder."
+    counts, d = _counts(config), config.d_model
+    block = counts["attention"] + counts["feed-forward"] + 2 * counts["norm"]
+    tables = config.vocab_size * (1 if config.tie_embeddings else 2)
+    tables += config.max_len if config.positions == "learned" else 0
+    return config.n_layers * block + tables * d + config.norm_first * counts["norm"]
+
+# %% ../nbs/tools/interactive.ipynb #fc9d7e53
+def scaling_laws(
+    laws: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    models: Mapping[str, Sequence[float]] | None = None,
+    law: str | None = None,
+    flops: float = 1e22,
+    parameters: float | None = None,
+) -> InteractiveFigure:
+    """The loss of models of all sizes for a budget, by laws, and the best of them.
+
+    `laws` maps names to E, A, B, alpha and beta of E + A / N^alpha + B / D^beta, for N
+    parameters and D tokens, where training takes 6 N D operations. `law`, `flops` and
+    `parameters` (default: the best) are shown at first; `models` maps names to the
+    parameters and tokens of models that a reader can put on the chart.
+    Raises ValueError for numbers that are not positive or off the chart.
+    Source: Hoffmann et al. 2022, section 3.3, equations 2 and 4.
+    """
+    fits = _rows(laws, "law", "E, A, B, alpha, beta", most=4)
+    known = _rows(models, "model", "parameters, tokens") if models else []
+    first = _position(law, list(laws), "law")
+    if not 1e18 <= flops <= 1e26:
+        raise ValueError(f"flops must lie from 1e18 to 1e26, got {flops}")
+    size = _best(fits[first][1:], flops)[0] if parameters is None else parameters
+    for name, n, spent in [
+        ("", size, flops),
+        *((m, n, 6 * n * d) for m, n, d in known),
+    ]:
+        if not (1e18 <= spent <= 1e26 and 1e6 <= n <= 1e13):
+            raise ValueError(
+                "the chart reaches from 1e18 to 1e26 FLOPs and from 1e6 to 1e13 "
+                f"parameters, {name or 'the first model'} has {spent:.3g} and {n:.3g}"
+            )
+    words = "The least loss for a budget of FLOPs."
+    for name, *law_ in fits:
+        words += f" {name}:"
+        for power in (18, 20, 22, 24, 26):
+            n, d, loss = _best(law_, 10.0**power)
+            words += f" 10^{power}, {n:.3g} parameters, {d:.3g} tokens, {loss:.3f};"
+    data = {"laws": fits, "models": known}
+    chosen = {"law": first, "axis": 0}
+    chosen |= {"budget": math.log10(flops), "size": math.log10(size)}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("scaling_laws", data, chosen, caption, said)
+
+
+def _best(law: Sequence[float], flops: float) -> tuple[float, float, float]:
+    "Parameters and tokens of the least loss for a budget, and that loss."
+    E, A, B, alpha, beta = law
+    exponent = 1 / (alpha + beta)
+    n = (alpha * A / (beta * B)) ** exponent * (flops / 6) ** (beta * exponent)
+    d = flops / (6 * n)
+    return n, d, E + A / n**alpha + B / d**beta

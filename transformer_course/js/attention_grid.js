@@ -8,7 +8,7 @@ export const strongest = (row, most) => row.map((_, j) => j).sort((a, b) => row[
 export const weight = (thousandths) => (thousandths / 1000).toFixed(3);
 
 /** Lay out the map of one sentence in `place`; `paint` shows other weights, `settle` another choice. */
-export function lay(place, { rows: readers, columns: read }, top, { get, put, row, weights }) {
+export function lay(place, { rows: readers, columns: read }, top, { get, put, row, weights, room = 3 }) {
   const [rows, columns] = [readers, read ?? readers].map((tokens) => tokens.map(visible));
   const listed = Math.min(6, columns.length), others = columns.length - listed;
   const column = () => (get("column") == null ? strongest(weights()[row()], 1)[0] : clamp(get("column") | 0, 0, columns.length - 1));
@@ -17,7 +17,7 @@ export function lay(place, { rows: readers, columns: read }, top, { get, put, ro
 
   const pick = choice("Reader", rows, (i) => { put("column", null); put("row", i); });
   const map = grid({ label: "Attention weights: a row for each token that reads, a column for each token that is read",
-    corner: "reads", rows, columns, onlook: looking, onchoose: ([i, j]) => { look = null; put("row", i); put("column", j); } });
+    corner: "reads", rows, columns, room, onlook: looking, onchoose: ([i, j]) => { look = null; put("row", i); put("column", j); } });
   const title = e("p.live-title"), says = readout(), amount = e("strong.live-amount"), rest = e("li.live-rest");
   const lines = Array.from({ length: listed }, () => ({ name: e("span.live-bar-name"), bar: bar(), number: e("span.live-number") }));
   const list = e("ol.live-bars", {}, ...lines.map((line) => e("li", {}, line.name, line.bar.node, line.number)), ...(others ? [rest] : []));

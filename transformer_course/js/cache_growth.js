@@ -3,6 +3,7 @@
 // device), longest (exponent of 2); shown (tokens so far), kept (is there a cache), length, batch (exponents), share, format.
 
 import { bar, button, choice, clamp, count, e, figure, numbers, plural, readout, slider, toggle, visible } from "./lib.js";
+import { memoryText } from "./amounts.js";
 
 export const FORMATS = [["32 bits", 4], ["16 bits", 2], ["8 bits", 1]];
 /** The columns of keys and values that the step computes which has read n tokens: the first step reads the prompt. */
@@ -10,11 +11,6 @@ export const computed = (n, prompt, kept) => (n <= prompt ? prompt : kept ? 1 : 
 export const soFar = (n, prompt, kept) => Array.from({ length: n - prompt + 1 }, (_, i) => computed(prompt + i, prompt, kept)).reduce((sum, x) => sum + x, 0);
 /** Bytes of keys and values for one token of one text. */
 export const bytesOfToken = ({ layers, width }, heads, size) => 2 * layers * heads * width * size;
-/** Three digits and a unit of the decimal system: 1 GB is 10⁹ bytes. */
-export function memoryText(bytes) {
-  const [unit, size] = [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3], ["bytes", 1]].find(([, least]) => bytes >= least) ?? ["bytes", 1];
-  return `${Number((bytes / size).toPrecision(3)).toLocaleString("en")} ${unit}`;
-}
 
 export function check({ tokens, prompt, layers, width, shares, weights, memory, longest }) {
   if (!tokens.length || tokens.length > 24) throw new RangeError(`${count(tokens.length)} tokens can't be drawn; there may be 1 to 24`);

@@ -4,32 +4,12 @@
 
 import { lay, weight } from "./attention_grid.js";
 import { bar, button, choice, clamp, count, e, figure, fixed, largest, numbers, plural, readout, slider, thumbnail, toggle, visible } from "./lib.js";
+import { encode, loader, reader } from "./page_reader.js";
 import { learning, newModel, randomNumbers } from "./train.js";
-import { draw, emptyCache, operationsAt, read, shares, unpack, windowStart } from "./transformer.js";
+import { draw, operationsAt, shares } from "./transformer.js";
 
 export const SMALL = { d_model: 32, n_layers: 2, n_heads: 4, d_ff: 128, max_len: 32, norm_eps: 1e-5 };
 const BATCH = 8, RATE = 5e-3, STEPS = 3000, LONGEST = 4000, AT_ONCE = 300, MAPPED = 20, LISTED = 8, PACE = 0.1;       // at most 0.1 characters in a millisecond
-
-/** A text as a model reads it: `follow` reads what is new (without a cache: everything) and returns the number of operations. */
-export function reader(model) {
-  const cache = emptyCache(model);
-  let window = [], seen = [], start = 0;
-  return { model, forget: () => { window = []; }, seen: () => seen, window: () => window, follow(tokens, cached) {
-    const begin = windowStart(tokens.length, model.config.max_len), next = tokens.slice(begin), before = cache.operations;
-    const other = next.findIndex((token, i) => token !== window[i]), alike = begin !== start ? 0 : other < 0 ? next.length : other;
-    const same = cached || alike === next.length ? alike : 0;
-    cache.length = same;
-    seen = [...seen.slice(0, same), ...next.slice(same).map((token) => read(model, cache, token))];
-    [window, start] = [next, begin];
-    return cache.operations - before;
-  } };
-}
-
-/** The tokens of a text, and the characters in it that the model does not know. */
-export function encode({ characters }, text) {
-  const found = [...text].map((one) => [one, characters.indexOf(one)]);
-  return { tokens: found.filter(([, token]) => token >= 0).map(([, token]) => token), unknown: [...new Set(found.filter(([, token]) => token < 0).map(([one]) => one))] };
-}
 
 /** Operations for the last of `n` tokens when no key and value is kept: all are read again. */
 export const without = (model, n) => Array.from({ length: n }, (_, t) => operationsAt(model, t)).reduce((a, b) => a + b, 0);
@@ -50,14 +30,6 @@ export function thinned(list, many) {
   return Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size)).map((part) => part.reduce((a, b) => a + b, 0) / part.length);
 }
 
-/** The packed model: what a notebook has brought, or the script beside the figures of a page. */
-function packed(version) {
-  const there = () => globalThis.courseData?.page_model;
-  return there() ? Promise.resolve(there()) : new Promise((done, failed) => {
-    document.head.append(e("script", { src: `${globalThis.courseFolder}page_model.js?v=${version}`, onload: () => done(there()), onerror: () => failed(new Error("the file with its parameters can't be read")) }));
-  });
-}
-
 const million = (x) => (x < 1e6 ? count(Math.round(x / 1e3) * 1e3) : `${fixed(x / 1e6, 1)} million`);
 
 function show({ body, data: { model: facts, learn }, get, put, index, on, later }) {
@@ -67,10 +39,9 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
   const settings = () => ({ temperature: clamp(+get("temperature") || 0, 0, 2), topK: clamp(get("top_k") | 0, 0, 40), topP: clamp(+get("top_p") || 1, 0.05, 1) });
 
   const pickModel = choice("Model", ["trained by the course", "small, learns here"], (n) => { stop(); put("shown", n); });
-  const loader = button(`Load the model, ${count(Math.round(facts.bytes / 1000))} kilobytes`, load), loading = readout();
+  const gateway = loader(facts, (model) => { readers[0] = reader(model); open(); });
   const preview = e("div.live-place"), gate = e("div.live-desk", {}, e("p", {}, `A GPT of ${count(facts.parameters)} parameters that predicts the next character, and runs in this page. After “${visible(facts.prompt)}” it wrote:`),
-    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, loader, loading.node), e("span.live-panel-name", {}, "What one of its heads reads in these words"), preview);
-  loader.classList.add("live-first");
+    e("p.live-text.live-wrote", {}, facts.sample), e("div.live-controls", {}, gateway.press, gateway.says), e("span.live-panel-name", {}, "What one of its heads reads in these words"), preview);
   const school = teach();
   const desk = write(), map = look();
   const letters = [...facts.prompt], early = lay(preview, { rows: letters, columns: null }, 1000,
@@ -79,19 +50,6 @@ function show({ body, data: { model: facts, learn }, get, put, index, on, later 
   const seen = new IntersectionObserver(([entry]) => { if (!entry.isIntersecting) stop(); });
   seen.observe(body);
   later(() => { clearTimeout(timer); seen.disconnect(); });
-
-  async function load() {
-    loader.disabled = true;
-    loading.say(null, "Loading …");
-    try {
-      readers[0] = reader(unpack(await packed(facts.digest)));
-      loading.say(null);
-      open();
-    } catch (error) {
-      loader.disabled = false;
-      loading.say(null, `It could not be loaded: ${error.message}.`);
-    }
-  }
 
   /** Run `step` again and again, in slices, until it says that it is done. */
   function run(what, step) {
