@@ -137,3 +137,23 @@ def visit(browser, site):
     yield open_page
     for one in open_visits:
         one.context.close()
+
+
+@pytest.fixture
+def opened(browser, folder):
+    "A function that opens the page of a file's `folder` (see offline.py) without a network; nothing may go wrong on it."
+    contexts, wrong = [], []
+
+    def open_page(**options):
+        contexts.append(browser.new_context(**({"viewport": {"width": 1000, "height": 1200}, "offline": True} | options)))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.goto((folder / "x.html").as_uri())
+        page.wait_for_selector("[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []

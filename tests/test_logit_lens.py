@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from offline import on_disk, put, state
 from playwright.sync_api import expect
 from test_interactive import lens_of
 from test_site import PHONE
 
-from builder import figure_scripts
 from transformer_course import inside, interactive
 from transformer_course.records import recorded
 
@@ -26,46 +26,12 @@ def expected(text: str) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "A page with the figure on a disk, as the book makes it."
-    folder = tmp_path_factory.mktemp("lens")
-    figure_scripts.write_scripts(folder)
-    one = interactive.logit_lens(lens_of(PROMPT), PROMPT, place=25, caption="A lens.")
-    scripts = '<script defer src="logit_lens.js"></script><script defer src="host.js"></script>'
-    (folder / "x.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>A page</title><link rel=stylesheet href=figures.css><body>{one.to_html(alone=False)}{scripts}", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def opened(browser, folder):
-    "A function that opens that page; nothing may go wrong on it."
-    contexts, wrong = [], []
-
-    def open_page(**options):
-        contexts.append(browser.new_context(**({"viewport": {"width": 1000, "height": 1200}, "offline": True} | options)))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-        page.goto((folder / "x.html").as_uri())
-        expect(page.locator("[data-ready]")).to_have_count(1)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    return on_disk(tmp_path_factory.mktemp("lens"), interactive.logit_lens(lens_of(PROMPT), PROMPT, place=25, caption="A lens."))
 
 
 @pytest.fixture
 def page(opened):
     return opened()
-
-
-def state(page, key: str):
-    return page.evaluate("(key) => document.querySelector('[data-figure]').model.get(key)", key)
-
-
-def put(page, key: str, value):
-    page.evaluate("([key, value]) => document.querySelector('[data-figure]').model.set(key, value)", [key, value])
 
 
 def load(page):

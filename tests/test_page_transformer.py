@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from offline import on_disk, put, state
 from playwright.sync_api import expect
 from test_site import PHONE
 from torch.nn.functional import softmax
 
-from builder import PACKAGE, ROOT, figure_scripts
+from builder import PACKAGE, ROOT
 from transformer_course import interactive
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
@@ -290,46 +291,13 @@ def test_a_long_curve_is_thinned_to_means(js):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "A page with the figure on a disk, as the book makes it."
-    folder = tmp_path_factory.mktemp("page")
-    figure_scripts.write_scripts(folder)
     one = interactive.page_transformer(caption="A model.", text="The cat ", learn="the cat sat on the mat. " * 40)
-    scripts = '<script defer src="page_transformer.js"></script><script defer src="host.js"></script>'
-    (folder / "x.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>A page</title><link rel=stylesheet href=figures.css><body>{one.to_html(alone=False)}{scripts}", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def opened(browser, folder):
-    "A function that opens that page; nothing may go wrong on it."
-    contexts, wrong = [], []
-
-    def open_page(**options):
-        contexts.append(browser.new_context(**({"viewport": {"width": 1000, "height": 1200}, "offline": True} | options)))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-        page.goto((folder / "x.html").as_uri())
-        expect(page.locator("[data-ready]")).to_have_count(1)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    return on_disk(tmp_path_factory.mktemp("page"), one)
 
 
 @pytest.fixture
 def page(opened):
     return opened()
-
-
-def state(page, key: str):
-    return page.evaluate("(key) => document.querySelector('[data-figure]').model.get(key)", key)
-
-
-def put(page, key: str, value):
-    page.evaluate("([key, value]) => document.querySelector('[data-figure]').model.set(key, value)", [key, value])
 
 
 def press(page, name: str):
