@@ -311,6 +311,6 @@ def test_the_command_counts_presets_and_files(tmp_path):
 
 def test_the_command_refuses_what_it_cannot_count():
     unknown = command("gpt5")
-    assert unknown.exit_code == 2 and "gpt5 is no file, and no preset: those are tiny, small" in unknown.output
+    assert unknown.exit_code == 2 and "gpt5 is no file, and no preset: those are laptop, tiny, small" in unknown.output
     long = command("gpt2", "--length", "2000")
     assert long.exit_code == 2 and "length=2000 must lie between 1 and max_len=1024" in long.output

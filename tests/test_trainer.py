@@ -398,6 +398,23 @@ def test_a_run_without_a_parameter_is_refused(tmp_path, text):
         load_run(out)
 
 
+@pytest.mark.trained
+def test_what_a_finished_run_refuses_and_warns_of(tmp_path, whole, text, command):
+    out = copy(whole, tmp_path)
+    taken, before = runs.load_checkpoint(out / "checkpoints").step, jobs.bits(out)
+    fewer = command("train", "--out", out, "--resume", "--steps", taken - 1)
+    assert fewer.exit_code == 2 and f"taken {taken} steps, more than steps={taken - 1}" in fewer.output.replace("\n", " ") and jobs.bits(out) == before
+    empty = command("generate", out, "--prompt", "")
+    assert empty.exit_code == 2 and "--prompt is empty" in empty.output
+    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
+    (newest / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.warns(UserWarning, match=rf"{newest.name} is damaged: .*; step \d+ is used"):
+        load_run(out)
+    (out / "run.json").write_text("{")
+    broken = command("train", "--out", out, "--resume")
+    assert broken.exit_code == 2 and "run.json is damaged" in broken.output.replace("\n", "")
+
+
 @pytest.mark.refusal
 @pytest.mark.parametrize(("arguments", "status", "said"), [
     (["train", "--out", "{}/run", "--data", "{}/nothing"], 2, "does not exist"),

@@ -29,7 +29,7 @@ from .config import PRESETS
 from .grading import progress
 from .grading.sandbox import Misfit
 from .grading.verdicts import Exercise, Verdict
-from .settings import Settings
+from .settings import SIZES, Settings
 
 app = typer.Typer(
     help="Exercises of the Transformer Course, and models to train.",
@@ -410,12 +410,13 @@ def generate(
     shown = ""
     try:
         model, tokenizer = trainer.load_run(folder, device)
-        begun = tokenizer.encode(prompt)
+        if not (begun := tokenizer.encode(prompt)):
+            raise ValueError("--prompt is empty: give it one character or more")
         for text in _texts(model, tokenizer, begun, tokens, temperature, seed):
             print(text.removeprefix(shown), end="", flush=True)
             shown = text
         print()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         raise _stop(str(error)) from None
 
 
@@ -478,11 +479,12 @@ def count(
 
 def _config(model: str, from_file: Callable):
     "Of a preset, a file or a folder. ValueError for what is none of them."
-    if model in PRESETS:
-        return PRESETS[model]
+    presets = SIZES | PRESETS
+    if model in presets:
+        return presets[model]
     if Path(model).exists():
         return from_file(model)
-    known = ", ".join(PRESETS)
+    known = ", ".join(presets)
     raise ValueError(f"{model} is no file, and no preset: those are {known}")
 
 

@@ -218,11 +218,11 @@ def batch_at(
     return torch.from_numpy(rows.astype(np.int64))
 
 
-def check_length(tokens: np.ndarray, max_len: int) -> None:
-    "Raises ValueError where the text is shorter than a piece of max_len + 1 tokens."
+def check_length(tokens: np.ndarray, max_len: int, text: str = "a text") -> None:
+    "Raises ValueError where `text` is shorter than a piece of max_len + 1 tokens."
     if len(tokens) <= max_len:
         said = f"too short for a context of {max_len}, which takes {max_len + 1}"
-        raise ValueError(f"a text of {len(tokens):,} tokens is {said}")
+        raise ValueError(f"{text} of {len(tokens):,} tokens is {said}")
 
 
 def pieces_in_order(

@@ -9,6 +9,7 @@ __all__ = ['Data', 'prepare_data', 'open_data', 'FastNorm', 'fused', 'causal_att
 
 # %% ../nbs/08c_trainer.ipynb #5afb6f16
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -458,12 +459,15 @@ def _begin(
     processes.wait()
     data = open_data(folder.path / "data")
     config = settings.config(data.tokenizer.vocab_size)
-    for file in (data.train, data.validation):
-        check_length(file.tokens, config.max_len)
+    for part in ("train", "validation"):
+        check_length(getattr(data, part).tokens, config.max_len, f"the {part} text")
     training = new_training(config, settings, processes)
     parameters = sum(p.numel() for p in training.model.parameters())
     if found:
         restore_training(training, found)
+        if training.step > settings.steps:
+            taken = f"the run has taken {training.step} steps"
+            raise ValueError(f"{taken}, more than steps={settings.steps}")
         for name, now in asdict(settings).items():
             if (then := found.state["settings"][name]) != now:
                 folder.say(f"{name} was {then!r} and is {now!r} from here on")
@@ -481,12 +485,14 @@ def _begin(
 def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
     """The model of a run as it was last saved, in evaluation mode, and its tokenizer.
 
-    Raises ValueError for a folder without a whole checkpoint.
+    Warns of damaged checkpoints. Raises ValueError for a folder without a whole one.
     """
     folder = Path(folder)
     found = load_checkpoint(folder / "checkpoints", ["model"])
     if not found:
         raise ValueError(f"{folder} holds no checkpoint of a run")
+    for damage in found.skipped:
+        warnings.warn(f"{damage}; step {found.step} is used", stacklevel=2)
     model, saved = GPT(Config(**found.state["config"])), found.tensors["model"]
     if (needed := {name for name, _ in model.named_parameters()}) != set(saved):
         wrong = ", ".join(sorted(needed ^ set(saved)))
@@ -496,10 +502,14 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
 
 
 def saved_settings(folder: str | Path) -> dict:
-    "The settings that a run was begun with, by name; none before there is a run."
+    """The settings that a run was begun with, by name; none before there is a run.
+
+    Raises ValueError for a file that can't be read.
+    """
     path = Path(folder) / "run.json"
-    return (
-        json.loads(path.read_text(encoding="utf-8"))["settings"]
-        if path.exists()
-        else {}
-    )
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from None
