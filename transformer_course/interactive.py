@@ -95,7 +95,8 @@ def host() -> str:
 
 def style() -> str:
     "The style sheet of all figures."
-    return re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
+    whole = re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
+    return re.sub(r"\n\s*", "\n", whole)
 
 
 def _source(file: str) -> str:
@@ -108,8 +109,9 @@ def _without_exports(source: str) -> str:
 
 
 def _without_comments(source: str) -> str:
-    "JavaScript without the lines that explain it, which no page needs to load."
-    return re.sub(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", "", source, flags=re.S | re.M)
+    "JavaScript without what explains it and without indents: no page loads either."
+    lines = re.sub(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", "", source, flags=re.S | re.M)
+    return re.sub(r"^ +| {2,}//[^\n]*$", "", lines, flags=re.M)
 
 # %% ../nbs/tools/interactive.ipynb #78005e0b
 def _stage() -> str:
@@ -1541,14 +1543,15 @@ def roofline(
     model: str | None = None,
     machine: str | None = None,
     batch: int = 1,
-    prompt: int = 256,
+    prompt: int | None = None,
 ) -> InteractiveFigure:
     """Operations per second by operations per byte, and where works of a decoder stand.
 
     `models` are on offer as beginnings, `hardware` maps names to operations per second,
     bytes per second and bytes of memory; `model` and `machine` are shown at first. A
     step generates for `batch` texts, a power of 2 up to 4,096, that are as long as the
-    context, and a prompt has `prompt` tokens. A number takes 2 bytes.
+    context, and a prompt has `prompt` tokens (default: 1,024, or what the context can
+    hold). A number takes 2 bytes.
     Raises ValueError for models but plain decoders, numbers that are not positive, and
     a prompt that is longer than the context.
     Source: Williams, Waterman and Patterson 2009.
@@ -1557,7 +1560,9 @@ def roofline(
     decoders = _decoders(models)
     preset = _position(model, list(models), "model")
     _exponent(batch, 2**12, "batch")
-    _among(prompt, 1, decoders[preset]["context"], "prompt")
+    context = decoders[preset]["context"]
+    prompt = min(context, 1024) if prompt is None else prompt
+    _among(prompt, 1, context, "prompt")
     words = "The most operations per second at so many operations per byte read. Corners:"
     words += "".join(f" {name} {a / b:.3g};" for name, a, b, _ in machines)
     words += (

@@ -42,19 +42,19 @@ function draw({ body, data, get, index, put, on }) {
   const across = (intensity) => (Math.log10(intensity) - ACROSS[0]) / (ACROSS[1] - ACROSS[0]), down = (rate) => (ends[1] - Math.log10(rate)) / (ends[1] - ends[0]);
 
   const device = choice("Chip", hardware.map(([name]) => name), (n) => put("machine", n)), tokens = (n) => plural(n, "token");
-  const svg = e("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none" }), corner = e("span.live-bend"), dots = ["write", "read", "look"].map((kind) => e(`span.live-dot.live-${kind}`)), trail = BATCHES.map(() => e("span.live-dot.live-step"));
+  const svg = e("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none" }), dots = ["write", "read", "look"].map((kind) => e(`span.live-dot.live-${kind}`)), trail = BATCHES.map(() => e("span.live-dot.live-step"));
   const marks = (axis, [low, high]) => Array.from({ length: high - low + 1 }, (_, n) => e("span", { style: `left: ${(100 * n) / (high - low)}%` }, axis(10 ** (low + n))));
   const rules = Array.from({ length: ends[1] - ends[0] + 1 }, (_, n) => e("span.live-rule", { style: `bottom: ${(100 * n) / (ends[1] - ends[0])}%` }, e("span", {}, power(10 ** (ends[0] + n)))));
-  const sides = e("p.live-sides", {}, e("span", {}, "bytes limit"), e("span", {}, "arithmetic limits"));
-  const chart = e("div.live-chart.live-roof", { "aria-hidden": "true" }, ...rules, svg, sides, corner, ...trail, ...dots);
+  const corner = e("span"), sides = e("p.live-sides", {}, e("span", {}, "bytes limit"), e("span", {}, corner, e("br"), "arithmetic limits"));
+  const chart = e("div.live-chart.live-roof", { "aria-hidden": "true" }, ...rules, svg, sides, ...trail, ...dots);
   const ticks = e("div.live-ticks", { "aria-hidden": "true" }, ...marks((x) => (x < 1 ? String(x) : x < 1e4 ? count(x) : power(x)), ACROSS));
-  const legend = [["write", "generating"], ["read", "reading a prompt"], ["look", "attention over the cache alone"], ["step", "generating with 1, 2, 4, … 4,096 texts; hollow: does not fit"]].map(([kind, text]) => e("span", {}, e(`i.live-key.live-${kind}`), text));
-  const boxes = ["write", "read", "look"].map((kind) => { const title = e("p.live-title"), facts = e("p.live-facts"); return { title, facts, kind, node: e("div.live-box", {}, title, facts) }; });
+  const legend = [["write", "generating"], ["read", "reading a prompt"], ["look", "attention over the cache alone"], ["step", "with 1, 2, 4, … 4,096 texts; hollow: do not fit"]].map(([kind, text]) => e("span", {}, e(`i.live-key.live-${kind}`), text));
+  const boxes = ["write", "read", "look"].map((kind) => { const [title, under, facts] = ["title", "label", "facts"].map((part) => e(`p.live-${part}`)); return { title, under, facts, kind, node: e("div.live-box", {}, title, under, facts) }; });
   const says = readout(), paper = e("p.live-paper");
   const table = numbers("Every batch, as a table", () => ({ head: ["texts", "FLOPs per byte", "of attention alone", "share of the peak", "tokens per second", "each text gets"],
     rows: ((c) => BATCHES.map((batch) => { const [write, , look] = works(c, batch, 1).map((one) => reaches(one, machine().slice(1))); return [count(batch), digits(write.intensity), digits(look.intensity), percent(write.share), write.speed ? digits(write.speed) : "does not fit", write.speed ? digits(write.speed / batch) : "none"]; }))(now()) }));
-  body.append(pick, e("div.live-controls.live-turns", {}, size("width", "Width"), size("layers", "Layers"), size("key_heads", "Key heads"), size("context", "Context", tokens)),
-    device.node, e("div.live-controls.live-turns", {}, size("batch", "Texts at once"), size("prompt", "Prompt", tokens)),
+  body.append(pick, e("div.live-controls.live-turns", {}, size("width", "Width"), size("layers", "Layers"), size("key_heads", "Key heads")),
+    device.node, e("div.live-controls.live-turns", {}, size("context", "Context", tokens), size("batch", "Texts at once"), size("prompt", "Prompt", tokens)),
     e("div.live-panel.live-budgets", {}, e("span.live-panel-name", {}, "FLOPs per second, by FLOPs per byte"), chart, ticks, e("p.live-scale.live-legend", { "aria-hidden": "true" }, ...legend)),
     e("div.live-works", {}, ...boxes.map(({ node }) => node)), says.node, paper, table.node);
 
@@ -77,17 +77,17 @@ function draw({ body, data, get, index, put, on }) {
     svg.replaceChildren(...hardware.map(([, ...other]) => line("live-thin", roof(other))), line("live-now", roof(rates)), line("live-path", every.map(({ intensity, rate }) => [intensity, rate])),
       e("line", { x1: across(bend), x2: across(bend), y1: down(rates[0]), y2: 1, "vector-effect": "non-scaling-stroke" }));
     corner.textContent = `corner ${digits(bend)}`;
-    stand(corner, { intensity: bend, rate: rates[0] });
     sides.style.setProperty("--at", `${100 * across(bend)}%`);
     three.forEach((one, n) => stand(dots[n], one));
     trail.forEach((dot, n) => { stand(dot, every[8 * n]); dot.classList.toggle("live-off", !every[8 * n].speed); });
     ["Generating", "Reading a prompt", "Attention over the cache alone"].forEach((title, n) => {
-      const { intensity, share, speed } = three[n], { title: head, facts, kind } = boxes[n];
+      const { intensity, share, speed } = three[n], { title: head, under, facts, kind } = boxes[n];
       head.replaceChildren(e(`i.live-key.live-${kind}`), title);
-      facts.replaceChildren(...[["for", n === 1 ? plural(prompt, "token") : `${plural(batch, "text")} of ${plural(c.context, "token")}`], ["FLOPs per byte", digits(intensity)], ["its limit", limit(intensity, rates)], ["share of the peak", percent(share)], ["tokens per second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
+      under.textContent = n === 1 ? tokens(prompt) : `${plural(batch, "text")} of ${tokens(c.context)}`;
+      facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["its limit", limit(intensity, rates)], ["share of the peak", percent(share)], ["tokens per second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
     });
     const texts = enough(c, rates), many = texts < Infinity && `about ${plural(Number(texts.toPrecision(2)), "text")} reach the corner${works(c, texts, 1)[0].holds > rates[2] ? ", more than its memory holds" : ""}`;
-    says.say(null, `Generating does ${digits(write.intensity)} FLOPs per byte, and the corner of one ${name} stands at ${digits(bend)}. ` +
+    says.say(null, `Generating does ${digits(write.intensity)} FLOPs per byte, and the corner of ${name} stands at ${digits(bend)}. ` +
       `More texts share the weights, but each brings its own cache: no batch does more than ${digits(most(c))}, and ${many || "none reaches the corner"}. Attention over the cache does ${digits(look.intensity)} with any batch.`);
     paper.textContent = `${model().name}${same ? "" : ", changed"}: width ${count(c.width)}, layers ${c.layers}, key heads ${c.key_heads}, ${amount(allParameters(c))} parameters in 16 bits on ${name}.`;
     table.refresh();
