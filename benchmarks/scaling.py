@@ -1,5 +1,5 @@
 """Do our own losses follow a power law in the number of parameters? Models of six widths, each at its own best learning rate, and one of
-them trained for less (about ten minutes of one core; every training is a task of its own).
+them trained for fewer and for more steps (about 14 minutes of one core; every training is a task of its own).
 
     make record NAME=scaling               or: python benchmarks/scaling.py --workers 4 --keep runs.json
 
@@ -31,8 +31,9 @@ from transformer_course.trainer import causal_attention, fused, fused_loss
 from transformer_course.training import decay_groups, set_learning_rate, train_step, warmup_cosine
 
 WIDTHS, RATES, SEEDS = (8, 16, 24, 32, 48, 64), (0.008, 0.016, 0.032), (0, 1, 2)
-DEPTH, LENGTH, BATCH, STEPS, SHORTER = 2, 64, 32, 600, (75, 150, 300)
-MIDDLE = 48  # the width that is also trained for less
+DEPTH, LENGTH, BATCH, STEPS, OTHERS = 2, 64, 32, 600, (150, 300, 1200)
+MIDDLE = 48  # the width that is also trained for fewer and for more steps
+CLOSE = 2  # so many of the best rates of the first seed are compared with all seeds
 
 text = load_corpus()
 chars = CharTokenizer(text)
@@ -60,7 +61,7 @@ def run(width: int, rate: float, steps: int, seed: int) -> list[float]:
 
 
 def measured(pool, keep: Path | None) -> dict:
-    "The learning rate of each width by the first seed, then the other seeds, then shorter runs of one width."
+    "Losses of each width, and of one width for other numbers of steps, all at their own best learning rates."
     known = json.loads(keep.read_text()) if keep and keep.is_file() else {}
 
     def ask(*jobs: tuple) -> list[list[float]]:
@@ -72,32 +73,36 @@ def measured(pool, keep: Path | None) -> dict:
                 keep.write_text(json.dumps(known))
         return [known[str(job)] for job in jobs]
 
-    def tuned(width: int) -> dict[float, list[float]]:
-        "Losses by learning rate with the first seed, for so many rates that the best is neither the lowest nor the highest."
-        rates = list(RATES)
+    def tuned(width: int, steps: int, rates: tuple) -> dict:
+        """The losses of all seeds at the best rate, and those that were found at every rate.
+
+        The first seed names the rates that are close, the mean of all seeds chooses among them. Rates are added until neither the
+        best of the first seed nor the chosen one is the lowest or the highest.
+        """
+        rates = list(rates)
         while True:
-            found = dict(zip(rates, ask(*[(width, rate, STEPS, SEEDS[0]) for rate in rates])))
-            best = min(rates, key=lambda rate: found[rate][0])
-            if best == rates[-1]:
-                rates.append(round(2 * best, 6))
-            elif best == rates[0]:
-                rates.insert(0, round(best / 2, 6))
-            else:
-                return found
+            found = {rate: [one] for rate, one in zip(rates, ask(*[(width, rate, steps, SEEDS[0]) for rate in rates]))}
+            best = min(rates, key=lambda rate: found[rate][0][0])
+            if rates[0] < best < rates[-1]:
+                close = sorted(rates, key=lambda rate: found[rate][0][0])[:CLOSE]
+                for rate in close:
+                    found[rate] = ask(*[(width, rate, steps, seed) for seed in SEEDS])
+                best = min(close, key=lambda rate: sum(chooses for chooses, _ in found[rate]))
+                if rates[0] < best < rates[-1]:
+                    judged = {rate: [judges for _, judges in losses] for rate, losses in found.items()}
+                    return {"rate": best, "losses": judged[best], "by rate": {f"{rate:g}": losses for rate, losses in judged.items()}}
+            rates = [*rates, round(2 * best, 6)] if best == rates[-1] else [round(best / 2, 6), *rates]
 
     rows = []
     for width in WIDTHS:
-        first = tuned(width)
-        best = min(first, key=lambda rate: first[rate][0])
-        losses = [judged for _, judged in ask(*[(width, best, STEPS, seed) for seed in SEEDS])]
         parameters = count_parameters(config(width))
-        rows.append({"width": width, "rate": best, "losses": losses, "by rate": {f"{rate:g}": judged for rate, (_, judged) in first.items()},
-                     "parameters": parameters.total, "blocks": parameters.attention + parameters.feed_forward})
-    best = {row["width"]: row["rate"] for row in rows}[MIDDLE]
-    shorter = [{"steps": steps, "losses": [judged for _, judged in ask(*[(MIDDLE, best, steps, seed) for seed in SEEDS])]} for steps in SHORTER]
-    setup = {"depth": DEPTH, "length": LENGTH, "batch": BATCH, "steps": STEPS, "rates": RATES, "seeds": len(SEEDS), "middle": MIDDLE,
+        rows.append({"width": width, **tuned(width, STEPS, RATES), "parameters": parameters.total, "blocks": parameters.attention + parameters.feed_forward})
+    middle = next(row for row in rows if row["width"] == MIDDLE)
+    around = (middle["rate"] / 2, middle["rate"], 2 * middle["rate"])
+    lengths = [{"steps": steps, **tuned(MIDDLE, steps, around)} for steps in OTHERS]
+    setup = {"depth": DEPTH, "length": LENGTH, "batch": BATCH, "steps": STEPS, "rates": RATES, "seeds": len(SEEDS), "middle": MIDDLE, "close": CLOSE,
              "vocabulary": chars.vocab_size, "characters": len(train), "held out": len(validation)}
-    return {"setup": setup, "rows": rows, "shorter": shorter}
+    return {"setup": setup, "rows": rows, "lengths": lengths}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from builder.records import record
 from transformer_course.records import recorded
 from transformer_course.runs import read_log
 from transformer_course.settings import Settings
-from transformer_course.trainer import load_run, train, write
+from transformer_course.trainer import load_run, open_data, train, write
 
 PROMPTS = ("The ", "If the ", "class ")
 
@@ -32,7 +32,7 @@ def measured(threads: int, **fewer: int) -> dict:
         return {
             "parameters": sum(p.numel() for p in model.parameters()),
             "config": {"n_layers": model.config.n_layers, "d_model": model.config.d_model, "n_heads": model.config.n_heads, "max_len": max_len},
-            "steps": result.step, "batch_size": settings.batch_size, "tokens": rows[-1]["tokens"], "learning_rate": settings.learning_rate,
+            "steps": result.step, "batch_size": settings.batch_size, "tokens": rows[-1]["tokens"], "training text": len(open_data(out / "data").train.tokens), "learning_rate": settings.learning_rate,
             "loss": result.per_character, "best of the scoreboard": min(recorded("scoreboard").result, key=lambda row: row["loss"]),
             "threads": threads, "seconds": seconds, "CPU seconds": used,
             "log": rows, "first sample": (out / "samples" / sorted(p.name for p in (out / "samples").iterdir())[0]).read_text(),

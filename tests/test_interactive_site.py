@@ -16,11 +16,10 @@ from test_interactive import TOKENS, WEIGHTS, one_of_each
 from test_site import HELD, PHONE, luminance
 
 from builder import BUILD, ROOT, SITE, run_notebooks
-from transformer_course import interactive
+from transformer_course import interactive, scaling
 from transformer_course.config import PRESETS
 from transformer_course.kv_cache import cache_bytes
 from transformer_course.records import recorded
-from transformer_course.scaling import HARDWARE, LAWS, LossLaw, compute_optimal, count_parameters, flops_per_token, tokens_per_second, training_memory, training_seconds
 
 APPENDIX, CHAPTER = "nbs/tools/interactive.html", "nbs/02_attention.html"
 
@@ -1023,14 +1022,14 @@ def test_model_calculator_recounts_a_changed_model(drawn, way):
     layers = state(found, "layers")
     assert layers == 33 if way == "keyboard" else 90 < layers < 115
     now = usual.replace(n_layers=layers)
-    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    expect(title).to_have_text(f"{scaling.count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
     assert found.get_by_role("radiogroup", name="Model").locator("input:checked").count() == 0
     slide(page, found, "Width", way)                                                       # heads keep their width, and the hidden layer its share
     width = state(found, "width")
     assert width > before["width"] and width % state(found, "heads") == 0 == state(found, "heads") % state(found, "key_heads")
     assert state(found, "hidden") == pytest.approx(3.5 * width, abs=32)
     now = now.replace(d_model=width, n_heads=state(found, "heads"), n_kv_heads=state(found, "key_heads"), d_ff=state(found, "hidden"))
-    expect(title).to_have_text(f"{count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
+    expect(title).to_have_text(f"{scaling.count_parameters(now).total:,} parameters, with the parts of llama-3-8b")
     choose = chip(found, "Model", 1)
     if way == "keyboard":
         choose.locator("input").focus()
@@ -1044,26 +1043,26 @@ def test_model_calculator_recounts_a_changed_model(drawn, way):
 def test_model_calculator_says_what_fits_how_fast_it_writes_and_what_training_takes(drawn):
     page = drawn()
     found = figure(page, "model_calculator")
-    usual, machine = PRESETS["llama-3-8b"], HARDWARE["h100"]
+    usual, machine = PRESETS["llama-3-8b"], scaling.HARDWARE["h100"]
     titles, says = found.locator(".live-title"), found.locator(".live-says")
     facts = lambda n: dict(zip(*[found.locator(".live-facts").nth(n).locator(kind).all_inner_texts() for kind in ("span", "strong")]))
-    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192):.0f} tokens per second")
-    assert facts(0)["in training"] == f"{flops_per_token(usual, 8192, training=True) / 1e9:.1f} billion" and "limited by the bytes" in says.nth(1).inner_text()
+    expect(titles.nth(1)).to_have_text(f"Writes at most {scaling.tokens_per_second(usual, machine, length=8192):.0f} tokens per second")
+    assert facts(0)["in training"] == f"{scaling.flops_per_token(usual, 8192, training=True) / 1e9:.1f} billion" and "limited by the bytes" in says.nth(1).inner_text()
     chip(found, "Numbers", 2).click()
-    expect(titles.nth(1)).to_have_text(f"Writes at most {tokens_per_second(usual, machine, length=8192, bytes_per_number=1):.0f} tokens per second")
+    expect(titles.nth(1)).to_have_text(f"Writes at most {scaling.tokens_per_second(usual, machine, length=8192, bytes_per_number=1):.0f} tokens per second")
     chip(found, "Numbers", 1).click()
     found.get_by_role("slider", name="Texts at once").fill("6")
-    needed = (2 * count_parameters(usual).total + cache_bytes(usual, 8192, 64, torch.float16)) / 1e9
+    needed = (2 * scaling.count_parameters(usual).total + cache_bytes(usual, 8192, 64, torch.float16)) / 1e9
     expect(titles.nth(1)).to_have_text(f"Needs {needed:.1f} GB: does not fit into 80 GB")
     assert facts(1)["each text gets"] == "none"
     found.get_by_role("slider", name="Context").fill("1")                                   # 128 tokens: short caches fit
-    speed = tokens_per_second(usual, machine, batch=64, length=128)
+    speed = scaling.tokens_per_second(usual, machine, batch=64, length=128)
     expect(titles.nth(1)).to_have_text(f"Writes at most {float(f'{speed:.3g}'):,.0f} tokens per second")
-    memory = training_memory(usual, 64, 128)
+    memory = scaling.training_memory(usual, 64, 128)
     assert facts(2)["memory in 32 bits"] == f"{memory.total / 1e9:.0f} GB" and f"activations {memory.activations / 1e9:.0f} GB" in found.locator(".live-legend").last.inner_text()
     found.get_by_role("switch", name="Gradient checkpointing").click()
-    expect(found.locator(".live-legend").last).to_contain_text(f"activations {training_memory(usual, 64, 128, checkpointed=True).activations / 1e9:.1f} GB")
-    seconds = training_seconds(usual, 1e12, machine, length=128, chips=1024)
+    expect(found.locator(".live-legend").last).to_contain_text(f"activations {scaling.training_memory(usual, 64, 128, checkpointed=True).activations / 1e9:.1f} GB")
+    seconds = scaling.training_seconds(usual, 1e12, machine, length=128, chips=1024)
     expect(titles.nth(2)).to_have_text(f"Training takes {seconds / 86400:.2f} days")
     hours = 1024 * seconds / 3600
     dear = found.get_by_role("spinbutton")
@@ -1077,8 +1076,8 @@ def test_model_calculator_says_what_fits_how_fast_it_writes_and_what_training_ta
     assert unfolded(found).count() == 2
 
 
-def law_of(found) -> LossLaw:
-    return LossLaw(*state(found, "laws")[state(found, "law")][1:])
+def law_of(found) -> scaling.LossLaw:
+    return scaling.LossLaw(*state(found, "laws")[state(found, "law")][1:])
 
 
 @pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
@@ -1087,11 +1086,11 @@ def test_scaling_laws_follows_a_budget_and_a_size(drawn, way):
     found = figure(page, "scaling_laws")
     title, says = found.locator(".live-title"), found.locator(".live-says")
     law = law_of(found)
-    assert law == LAWS["hoffmann2022"]
+    assert law == scaling.LAWS["hoffmann2022"]
 
     def said():
         flops, n = 10 ** state(found, "budget"), 10 ** state(found, "size")
-        m, d = compute_optimal(flops, law)
+        m, d = scaling.compute_optimal(flops, law)
         expect(title).to_have_text(f"Your model: loss {law(n, flops / 6 / n):.3f}, the best {law(m, d):.3f}")
         expect(says).to_contain_text(f"the best size is {m / 1e9:.3g} billion parameters on")
         return flops, n
@@ -1109,7 +1108,7 @@ def test_scaling_laws_follows_a_budget_and_a_size(drawn, way):
     else:
         best.tap() if way == "finger" else best.click()
     flops, n = said()
-    assert n == pytest.approx(compute_optimal(flops, law)[0])
+    assert n == pytest.approx(scaling.compute_optimal(flops, law)[0])
     goal, at = (found.locator(f".live-fall .live-dot{kind}").bounding_box() for kind in (".live-goal", ":not(.live-goal)"))
     assert at["x"] + at["width"] / 2 == pytest.approx(goal["x"] + goal["width"] / 2, abs=0.6)
     if way == "keyboard":
@@ -1140,17 +1139,17 @@ def test_scaling_laws_compares_published_models_and_laws(drawn):
     found = figure(drawn(), "scaling_laws")
     strong = found.locator(".live-facts strong")
     found.get_by_role("button", name="GPT-3").click()
-    expect(strong).to_have_text(["175 billion parameters", "300 billion tokens", f"{300 / 174.6:.3g} tokens", f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens"])
+    expect(strong).to_have_text(["175 billion parameters", "300 billion tokens", f"{300 / 174.6:.3g} tokens", f"{np.divide(*scaling.compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens"])
     curve = lambda: found.locator(".live-fall .live-now").get_attribute("points")
     before = curve()
     chip(found, "Law", 1).click()
-    assert law_of(found) == LAWS["besiroglu2024"] and curve() != before
-    expect(strong.last).to_have_text(f"{np.divide(*compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens")
+    assert law_of(found) == scaling.LAWS["besiroglu2024"] and curve() != before
+    expect(strong.last).to_have_text(f"{np.divide(*scaling.compute_optimal(6 * 174.6e9 * 300e9, law_of(found))[::-1]):.3g} tokens")
     expect(found.locator(".live-legend").last).to_contain_text("what no model gets below 1.817")
     lowest = [max(float(point.split(",")[1]) for point in line.get_attribute("points").split()) for line in found.locator(".live-fall .live-thin").all() if line.get_attribute("points")]
     assert len(lowest) == 9 and lowest == sorted(lowest), "more FLOPs, less loss, further down"
     rows = unfolded(found)
-    assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*compute_optimal(1e22, law_of(found))):.3f}"
+    assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*scaling.compute_optimal(1e22, law_of(found))):.3f}"
 
 
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------

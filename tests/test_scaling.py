@@ -205,6 +205,14 @@ def test_power_laws_are_found_again():
     assert fit_power_law(sizes, losses, floor=1.69)(1e10) == pytest.approx(law(1e10))
 
 
+def test_a_floor_is_found_under_noise():
+    "Floors are compared by the losses: the errors of their logarithms have another unit for every floor, and are least without one."
+    sizes, noise = [1_000 * 3**i for i in range(6)], [0.008, -0.012, 0.004, -0.008, 0.012, -0.004]
+    law = PowerLaw(25.0, 0.5, 1.4)
+    found = fit_power_law(sizes, [law(n) + off for n, off in zip(sizes, noise)], floor=None)
+    assert abs(found.floor - 1.4) < 0.05 and max(abs(found(n) - law(n)) for n in sizes) < 0.03
+
+
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_no_other_size_has_a_lower_loss_for_the_same_budget(law):
     for flops in (1e18, 5.76e23):

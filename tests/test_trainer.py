@@ -369,6 +369,35 @@ def test_the_commands_train_resume_and_generate(tmp_path, text, command):
     assert written[0].startswith("The ") and len(written[0]) == 13 and written[0] == written[1] != written[2]
 
 
+@pytest.mark.trained
+def test_the_command_writes_past_the_context_and_as_the_model_does(tmp_path, text, command):
+    out = tmp_path / "run"
+    settings = Settings(**HERE | {"data": text, "tokenizer": "bytes"})
+    train(settings, out)
+    model, tokenizer = load_run(out)
+    most = model.config.max_len
+    prompt = "x" * (most + 3)
+    written = command("generate", out, "--prompt", prompt, "--tokens", 2 * most, "--temperature", 0).output
+    tokens = tokenizer.encode(prompt)
+    context = tokens[-most:]
+    for _ in range(2 * most):                                         # the context as the command keeps it, all of it read every time
+        tokens.append(model(torch.tensor([context]))[0, -1].argmax().item())
+        context = [*context, tokens[-1]] if len(context) < most else tokens[-(most // 2):]
+    assert written == tokenizer.decode(tokens) + "\n"
+    assert command("generate", out, "--prompt", "ab", "--tokens", 0).output == "ab\n"
+
+
+def test_a_run_without_a_parameter_is_refused(tmp_path, text):
+    out = tmp_path / "run"
+    train(Settings(**HERE | {"data": text, "steps": 1}), out)
+    found = runs.load_checkpoint(out / "checkpoints")
+    lost = sorted(found.tensors["model"])[-1]
+    del found.tensors["model"][lost]
+    runs.save_checkpoint(out / "checkpoints", 9, found.tensors, found.state)
+    with pytest.raises(ValueError, match=f"does not hold the parameters of its model: {lost}"):
+        load_run(out)
+
+
 @pytest.mark.refusal
 @pytest.mark.parametrize(("arguments", "status", "said"), [
     (["train", "--out", "{}/run", "--data", "{}/nothing"], 2, "does not exist"),

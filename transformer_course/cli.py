@@ -11,7 +11,7 @@ import importlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -341,7 +341,7 @@ def train(
         "characters"
     ),
     vocab_size: Annotated[int, _option("How many byte pairs and bytes.")] = 1024,
-    steps: Annotated[int, _option("Updates of the parameters.")] = 2000,
+    steps: Annotated[int, _option("Updates of the parameters.")] = 1500,
     batch_size: Annotated[int, _option("Pieces of text per step, in all.")] = 32,
     accumulate: Annotated[int, _option("Parts of a batch, one by one.")] = 1,
     learning_rate: Annotated[float, _option("The largest one.")] = 3e-3,
@@ -405,15 +405,39 @@ def generate(
     seed: Annotated[int, _option("Decides what is drawn.", min=0)] = 0,
     device: Annotated[str, _option("cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    "Let a trained model write."
+    "Let a trained model write, with a KV cache."
     trainer = importlib.import_module("transformer_course.trainer")
+    shown = ""
     try:
         model, tokenizer = trainer.load_run(folder, device)
-        options = {"tokens": tokens, "temperature": temperature, "seed": seed}
-        max_len = model.config.max_len
-        print(trainer.write(model, tokenizer, prompt, max_len=max_len, **options))
+        begun = tokenizer.encode(prompt)
+        for text in _texts(model, tokenizer, begun, tokens, temperature, seed):
+            print(text.removeprefix(shown), end="", flush=True)
+            shown = text
+        print()
     except (ValueError, RuntimeError) as error:
         raise _stop(str(error)) from None
+
+
+def _texts(
+    model, tokenizer, tokens: list[int], n_new: int, temperature: float, seed: int
+) -> Iterator[str]:
+    """The text so far, each time it has grown; half a character waits for its end.
+
+    Where the context is full, the cache is filled again with the last half of it.
+    """
+    torch = importlib.import_module("torch")
+    stream = importlib.import_module("transformer_course.kv_cache").stream
+    drawn, most = torch.Generator().manual_seed(seed), model.config.max_len
+    end, context = len(tokens) + n_new, tokens[-most:]
+    while len(tokens) < end:
+        room = min(most + 1 - len(context), end - len(tokens))
+        begun = torch.tensor([context], dtype=torch.long)
+        for new in stream(model, begun, room, temperature, generator=drawn):
+            tokens = [*tokens, new.item()]
+            yield tokenizer.decode(tokens).rstrip("\ufffd")
+        context = tokens[-max(most // 2, 1) :]
+    yield tokenizer.decode(tokens)
 
 # %% ../nbs/tools/cli.ipynb #7ec3b7e6
 @app.command()

@@ -111,7 +111,7 @@ def count_parameters(config: Config) -> Parameters:
 
 
 def _layers(config: Config) -> tuple[int, int]:
-    "How many attention and how many feed-forward layers: a decoder that looks has two."
+    "How many attention and feed-forward layers: cross-attention is a layer of its own."
     one = config.n_layers
     return (3 * one, 2 * one) if config.kind == "encoder-decoder" else (one, one)
 
@@ -197,13 +197,13 @@ def activation_numbers(config: Config, length: int, tiled: bool = True) -> dict:
     if c.kind != "decoder" or c.positions == "alibi" or c.dropout:
         said = f"kind={c.kind!r}, positions={c.positions!r}, dropout={c.dropout}"
         raise ValueError(f"counted are decoders without ALiBi and dropout, not {said}")
-    norm = 2 * c.d_model + 1 if c.norm == "rms" else c.d_model + 2
+    norm = 2 * c.d_model + 1 if c.norm == "rms" else c.d_model + 2  # input, statistics
     attention = 5 * c.d_model  # what q, k, v are made of; q, k, v; what output takes
     if tiled:
         attention += c.n_heads + (c.d_model if c.positions == "rope" else 0)
     else:
         attention += 2 * c.n_heads * length
-    hidden = {"relu": 1, "swiglu": 4}.get(c.activation, 2) * c.d_ff
+    hidden = {"relu": 1, "swiglu": 4}.get(c.activation, 2) * c.d_ff  # in, out, gates
     hidden = c.d_model + hidden * c.n_active_experts
     head = norm * c.norm_first + c.d_model + c.vocab_size
     return {"block": 2 * norm + attention + hidden, "head": head}
@@ -330,11 +330,10 @@ class PowerLaw(NamedTuple):
         return self.floor + self.scale * x**-self.exponent
 
 
-def _line(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, float]:
-    "Slope, intercept and squared error of the straight line that is nearest."
+def _line(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    "Slope and intercept of the straight line that is nearest in least squares."
     slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    start = y.mean() - slope * x.mean()
-    return slope.item(), start.item(), ((y - start - slope * x) ** 2).sum().item()
+    return slope.item(), (y.mean() - slope * x.mean()).item()
 
 
 def fit_power_law(
@@ -342,9 +341,10 @@ def fit_power_law(
 ) -> PowerLaw:
     """The power law whose logarithm, without the floor, is nearest in least squares.
 
-    With `floor=None` the best floor is chosen, of 1,000 between 0 and the least loss.
-    Raises ValueError for fewer than 2 different sizes, 4 with an unknown floor, and
-    for losses that are not above the floor.
+    With `floor=None`, laws with 1,000 floors between 0 and the least loss are fitted,
+    and the one that is nearest to the losses themselves is chosen. Raises ValueError
+    for fewer than 2 different sizes, 4 with an unknown floor, and for losses that are
+    not above the floor.
     """
     _check_points(sizes, losses)
     least = min(losses)
@@ -355,9 +355,12 @@ def fit_power_law(
     x = torch.tensor(sizes, dtype=torch.float64).log()
     y = torch.tensor(losses, dtype=torch.float64)
     floors = [floor] if floor is not None else [least * i / 1000 for i in range(1000)]
-    found = [(_line(x, (y - one).log()), one) for one in floors]
-    (slope, start, _), floor = min(found, key=lambda one: one[0][2])
-    return PowerLaw(math.exp(start), -slope, floor)
+    laws = []
+    for one in floors:
+        slope, start = _line(x, (y - one).log())
+        laws.append(PowerLaw(math.exp(start), -slope, one))
+    missed = lambda law: sum((law(n) - loss) ** 2 for n, loss in zip(sizes, losses))
+    return min(laws, key=missed)
 
 # %% ../nbs/11_scaling.ipynb #9f417fb4
 class LossLaw(NamedTuple):

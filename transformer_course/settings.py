@@ -56,7 +56,7 @@ class Settings:
     n_heads: int | None = None
     max_len: int | None = None
     dropout: float | None = None
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 32
     accumulate: int = 1
     learning_rate: float = 3e-3

@@ -487,8 +487,11 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
     found = load_checkpoint(folder / "checkpoints", ["model"])
     if not found:
         raise ValueError(f"{folder} holds no checkpoint of a run")
-    model = GPT(Config(**found.state["config"]))
-    model.load_state_dict(found.tensors["model"], strict=False)
+    model, saved = GPT(Config(**found.state["config"])), found.tensors["model"]
+    if (needed := {name for name, _ in model.named_parameters()}) != set(saved):
+        wrong = ", ".join(sorted(needed ^ set(saved)))
+        raise ValueError(f"{folder} does not hold the parameters of its model: {wrong}")
+    model.load_state_dict(saved, strict=False)  # a tied head is saved once
     return model.to(device).eval(), _load_tokenizer(folder / "data/tokenizer.json")
 
 

@@ -16,7 +16,6 @@ from . import ROOT, chapters, number, studies
 from .sizes import measure
 
 README, README_PICTURE = ROOT / "README.md", ROOT / "book" / "model.svg"
-PLANNED = ("Feed-forward", "Norms and residuals", "Three architectures", "Training", "The KV cache", "Tiling", "Scaling", "Inside trained models")
 
 
 def minutes(nb) -> int:
@@ -25,13 +24,13 @@ def minutes(nb) -> int:
 
 
 def chapter_list() -> str:
-    "A table: each chapter with its sentence and its minutes, and what is planned."
+    "A table: each chapter with its sentence and its minutes."
     lines = ["| | chapter | after it you can | reading | exercises |", "|:--|:--|:--|--:|--:|"]
     for path in chapters():
         title, sentence, reading, work, more = _about(path)
         questions = f", {more} studies" if more else ""
         lines.append(f"| {number(path)} | [{title}](../nbs/{path.name}) | {sentence} | {reading} min{questions} | {sum(one.minutes for one in work)} min |")
-    return "\n".join([*lines, *(f"| {n} | {title} | *planned* | | |" for n, title in _planned())])
+    return "\n".join(lines)
 
 
 def readme_list() -> str:
@@ -40,7 +39,7 @@ def readme_list() -> str:
     for path in chapters():
         title, sentence, reading, work, more = _about(path)
         lines.append(f"| {number(path)} [{title}](nbs/{path.name}) | {sentence} | {5 * round(reading / 5)} min | {len(work)} | {more or ''} |")
-    return "\n".join([*lines, f"| *planned* | {', '.join(f'{n} {title}' for n, title in _planned())} | | | |"])
+    return "\n".join(lines)
 
 
 def _about(path):
@@ -48,11 +47,6 @@ def _about(path):
     nb = nbformat.read(path, as_version=4)
     title, sentence = re.match(r"# (.+)\n\n> (.+)", nb.cells[0].source).groups()
     return title, _small(sentence), minutes(nb), exercises.of_chapter(path.stem), sum(number(study) == number(path) for study in studies())
-
-
-def _planned() -> list[tuple[int, str]]:
-    written = {number(path) for path in chapters()}
-    return [(n, title) for n, title in enumerate(PLANNED, 5) if str(n) not in written]
 
 
 def _small(sentence: str) -> str:
