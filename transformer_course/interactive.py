@@ -96,7 +96,7 @@ def host() -> str:
 def style() -> str:
     "The style sheet of all figures."
     whole = re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
-    return re.sub(r"\n\s*", "\n", whole)
+    return re.sub(r"(?<=[{};])\s+|\s+(?=[{}])", "", whole)
 
 
 def _source(file: str) -> str:

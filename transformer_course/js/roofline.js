@@ -3,7 +3,7 @@
 // hidden, vocabulary, context; machine, batch (texts at once), prompt (tokens).
 
 import { choice, clamp, count, e, figure, numbers, plural, readout } from "./lib.js";
-import { amount, digits, memoryText, nearest, power } from "./amounts.js";
+import { digits, memoryText, nearest, power } from "./amounts.js";
 import { allParameters, attentionFlops, cacheBytes, flopsPerToken, reachable, weightsRead } from "./counts.js";
 import { checkOffer, decoder, powers, withMore } from "./decoder.js";
 
@@ -48,14 +48,13 @@ function draw({ body, data, get, index, put, on }) {
   const corner = e("span"), sides = e("p.live-sides", {}, e("span", {}, "bytes limit"), e("span", {}, corner, e("br"), "arithmetic limits"));
   const chart = e("div.live-chart.live-roof", { "aria-hidden": "true" }, ...rules, svg, sides, ...trail, ...dots);
   const ticks = e("div.live-ticks", { "aria-hidden": "true" }, ...marks((x) => (x < 1 ? String(x) : x < 1e4 ? count(x) : power(x)), ACROSS));
-  const legend = [["write", "generating"], ["read", "reading a prompt"], ["look", "attention over the cache alone"], ["step", "with 1, 2, 4, … 4,096 texts; hollow: do not fit"]].map(([kind, text]) => e("span", {}, e(`i.live-key.live-${kind}`), text));
-  const boxes = ["write", "read", "look"].map((kind) => { const [title, under, facts] = ["title", "label", "facts"].map((part) => e(`p.live-${part}`)); return { title, under, facts, kind, node: e("div.live-box", {}, title, under, facts) }; });
+  const boxes = [["write", "Generating"], ["read", "Reading a prompt"], ["look", "Attention over the cache alone"]].map(([kind, title]) => { const [under, facts] = ["label", "facts"].map((part) => e(`p.live-${part}`)); return { under, facts, node: e("div.live-box", {}, e("p.live-title", {}, e(`i.live-key.live-${kind}`), title), under, facts) }; });
   const says = readout(), paper = e("p.live-paper");
   const table = numbers("Every batch, as a table", () => ({ head: ["texts", "FLOPs per byte", "of attention alone", "share of the peak", "tokens per second", "each text gets"],
     rows: ((c) => BATCHES.map((batch) => { const [write, , look] = works(c, batch, 1).map((one) => reaches(one, machine().slice(1))); return [count(batch), digits(write.intensity), digits(look.intensity), percent(write.share), write.speed ? digits(write.speed) : "does not fit", write.speed ? digits(write.speed / batch) : "none"]; }))(now()) }));
   body.append(pick, e("div.live-controls.live-turns", {}, size("width", "Width"), size("layers", "Layers"), size("key_heads", "Key heads")),
     device.node, e("div.live-controls.live-turns", {}, size("context", "Context", tokens), size("batch", "Texts at once"), size("prompt", "Prompt", tokens)),
-    e("div.live-panel.live-budgets", {}, e("span.live-panel-name", {}, "FLOPs per second, by FLOPs per byte"), chart, ticks, e("p.live-scale.live-legend", { "aria-hidden": "true" }, ...legend)),
+    e("div.live-panel.live-budgets", {}, e("span.live-panel-name", {}, "FLOPs per second, by FLOPs per byte"), chart, ticks, e("p.live-scale", { "aria-hidden": "true" }, e("i.live-key.live-step"), "generating with 1, 2, 4, … 4,096 texts; hollow: they do not fit; thin: the other chips")),
     e("div.live-works", {}, ...boxes.map(({ node }) => node)), says.node, paper, table.node);
 
   /** A finger or a pressed pointer on the chart chooses the batch whose step stands nearest. */
@@ -67,29 +66,28 @@ function draw({ body, data, get, index, put, on }) {
   chart.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
 
   const line = (kind, points) => e(`polyline.${kind}`, { points: points.map(([intensity, rate]) => `${across(intensity)},${down(rate)}`).join(" "), "vector-effect": "non-scaling-stroke" });
-  const roof = (rates) => [10 ** ACROSS[0], rates[0] / rates[1], 10 ** ACROSS[1]].map((x) => [x, reachable(rates, x)]);
-  const stand = (dot, { intensity, rate }) => Object.assign(dot.style, { left: `${100 * clamp(across(intensity), 0, 1)}%`, top: `${100 * down(rate)}%` });
+  const inside = (intensity) => clamp(intensity, 10 ** ACROSS[0], 10 ** ACROSS[1]), roof = (rates) => [0, rates[0] / rates[1], Infinity].map(inside).map((x) => [x, reachable(rates, x)]);
+  const stand = (dot, { intensity, rate }) => Object.assign(dot.style, { left: `${100 * across(inside(intensity))}%`, top: `${100 * down(rate)}%` });
   function paint() {
     const c = now(), batch = chosen("batch"), prompt = chosen("prompt"), [name, ...rates] = machine(), bend = rates[0] / rates[1];
     const same = set({ batch, prompt }), found = works(c, batch, prompt), three = found.map((one) => reaches(one, rates)), [write, , look] = three;
     device.set(index("machine", hardware.length));
     const every = Array.from({ length: 97 }, (_, n) => reaches(works(c, 2 ** (n / 8), 1)[0], rates));
-    svg.replaceChildren(...hardware.map(([, ...other]) => line("live-thin", roof(other))), line("live-now", roof(rates)), line("live-path", every.map(({ intensity, rate }) => [intensity, rate])),
-      e("line", { x1: across(bend), x2: across(bend), y1: down(rates[0]), y2: 1, "vector-effect": "non-scaling-stroke" }));
+    svg.replaceChildren(...hardware.map(([, ...other]) => line("live-thin", roof(other))), line("live-now", roof(rates)), line("live-path", every.map(({ intensity, rate }) => [inside(intensity), rate])),
+      e("line", { x1: across(inside(bend)), x2: across(inside(bend)), y1: down(rates[0]), y2: 1, "vector-effect": "non-scaling-stroke" }));
     corner.textContent = `corner ${digits(bend)}`;
-    sides.style.setProperty("--at", `${100 * across(bend)}%`);
+    sides.style.setProperty("--at", `${100 * across(inside(bend))}%`);
     three.forEach((one, n) => stand(dots[n], one));
     trail.forEach((dot, n) => { stand(dot, every[8 * n]); dot.classList.toggle("live-off", !every[8 * n].speed); });
-    ["Generating", "Reading a prompt", "Attention over the cache alone"].forEach((title, n) => {
-      const { intensity, share, speed } = three[n], { title: head, under, facts, kind } = boxes[n];
-      head.replaceChildren(e(`i.live-key.live-${kind}`), title);
+    boxes.forEach(({ under, facts }, n) => {
+      const { intensity, share, speed } = three[n];
       under.textContent = n === 1 ? tokens(prompt) : `${plural(batch, "text")} of ${tokens(c.context)}`;
-      facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["its limit", limit(intensity, rates)], ["share of the peak", percent(share)], ["tokens per second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
+      facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["limited by", limit(intensity, rates)], ["share of the peak", percent(share)], ["tokens per second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
     });
     const texts = enough(c, rates), many = texts < Infinity && `about ${plural(Number(texts.toPrecision(2)), "text")} reach the corner${works(c, texts, 1)[0].holds > rates[2] ? ", more than its memory holds" : ""}`;
     says.say(null, `Generating does ${digits(write.intensity)} FLOPs per byte, and the corner of ${name} stands at ${digits(bend)}. ` +
       `More texts share the weights, but each brings its own cache: no batch does more than ${digits(most(c))}, and ${many || "none reaches the corner"}. Attention over the cache does ${digits(look.intensity)} with any batch.`);
-    paper.textContent = `${model().name}${same ? "" : ", changed"}: width ${count(c.width)}, layers ${c.layers}, key heads ${c.key_heads}, ${amount(allParameters(c))} parameters in 16 bits on ${name}.`;
+    paper.textContent = `${model().name}${same ? "" : ", changed"}: width ${count(c.width)}, layers ${c.layers}, key heads ${c.key_heads}, on ${name}.`;
     table.refresh();
   }
   follow(["machine", "batch", "prompt"], paint);
