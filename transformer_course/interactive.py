@@ -1563,10 +1563,10 @@ def roofline(
     context = decoders[preset]["context"]
     prompt = min(context, 1024) if prompt is None else prompt
     _among(prompt, 1, context, "prompt")
-    words = "The most operations per second at so many operations per byte read. Corners:"
+    words = "The most operations per second at so many operations per byte. Corners:"
     words += "".join(f" {name} {a / b:.3g};" for name, a, b, _ in machines)
-    words += (
-        " below its corner, bytes are the limit of a machine. In 16 bits, generating "
+    words = words.rstrip(";") + (
+        ". Below its corner, bytes are the limit of a machine. In 16 bits, generating "
         "does about one operation per byte for each text of a batch, as long as caches "
         "are small, and attention over the cache alone, with any batch:"
     )

@@ -82,7 +82,7 @@ function draw({ body, data, get, index, put, on }) {
     boxes.forEach(({ under, facts }, n) => {
       const { intensity, share, speed } = three[n];
       under.textContent = n === 1 ? tokens(prompt) : `${plural(batch, "text")} of ${tokens(c.context)}`;
-      facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["limited by", limit(intensity, rates)], ["share of the peak", percent(share)], ["tokens per second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
+      facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["limited by", limit(intensity, rates)], ["of the peak", percent(share)], ["tokens/second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
     });
     const texts = enough(c, rates), many = texts < Infinity && `about ${plural(Number(texts.toPrecision(2)), "text")} reach the corner${works(c, texts, 1)[0].holds > rates[2] ? ", more than its memory holds" : ""}`;
     says.say(null, `Generating does ${digits(write.intensity)} FLOPs per byte, and the corner of ${name} stands at ${digits(bend)}. ` +
