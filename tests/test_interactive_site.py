@@ -1194,6 +1194,7 @@ def test_roofline_moves_with_the_batch_the_prompt_and_the_model(drawn, way):
     slide(page, found, "Key heads", way)
     assert roofline_says_what_python_says(found)[2][0] < 4 == first[2][0], "fewer query heads to each key head"
     assert found.get_by_role("radiogroup", name="Model").locator("input:checked").count() == 0
+    expect(found.locator(".live-says")).to_contain_text("llama-3-8b, changed, does")
     slide(page, found, "Layers", way)
     slide(page, found, "Width", way)
     slide(page, found, "Context", way)
@@ -1233,6 +1234,7 @@ def test_roofline_moves_with_the_batch_the_prompt_and_the_model(drawn, way):
 def test_roofline_says_where_the_corner_is_what_fits_and_what_no_batch_exceeds(drawn):
     found = figure(drawn(), "roofline")
     says, roof = found.locator(".live-says"), lambda: found.locator(".live-roof .live-now").get_attribute("points").split()
+    expect(says).to_contain_text("llama-3-8b does")
     expect(says).to_contain_text(f"the corner of h100 stands at {scaling.HARDWARE['h100'].corner:.0f}")
     usual = PRESETS["llama-3-8b"]
     limit = scaling.flops_per_token(usual, 8192) / cache_bytes(usual, 8192, dtype=torch.float16)

@@ -85,7 +85,7 @@ function draw({ body, data, get, index, put, on }) {
       facts.replaceChildren(...[["FLOPs per byte", digits(intensity)], ["limited by", limit(intensity, rates)], ["of the peak", percent(share)], ["tokens/second", speed ? digits(speed) : `needs ${memoryText(found[n].holds)}`]].flatMap(([what, value]) => [e("span", {}, what), e("strong", {}, value)]));
     });
     const texts = enough(c, rates), many = texts < Infinity && `about ${plural(Number(texts.toPrecision(2)), "text")} reach the corner${works(c, texts, 1)[0].holds > rates[2] ? ", more than its memory holds" : ""}`;
-    says.say(null, `Generating does ${digits(write.intensity)} FLOPs per byte, and the corner of ${name} stands at ${digits(bend)}. ` +
+    says.say(null, `${model().name}${same ? "" : ", changed,"} does ${digits(write.intensity)} FLOPs per byte when it generates, and the corner of ${name} stands at ${digits(bend)}. ` +
       `More texts share the weights, but each brings its own cache: no batch does more than ${digits(most(c))}, and ${many || "none reaches the corner"}. Attention over the cache does ${digits(look.intensity)} with any batch.`);
     paper.textContent = `${model().name}${same ? "" : ", changed"}: width ${count(c.width)}, layers ${c.layers}, key heads ${c.key_heads}, on ${name}.`;
     table.refresh();
