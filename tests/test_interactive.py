@@ -65,7 +65,8 @@ def one_of_each() -> list[interactive.InteractiveFigure]:
             interactive.logit_lens(LENS, "The cat", caption="A lens."),
             interactive.induction_timeline(**FORMED, step=20, row=2),
             interactive.model_calculator({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Costs."),
-            interactive.scaling_laws(scaling.LAWS, models={"GPT-3": (174.6e9, 300e9)}, caption="Laws.")]
+            interactive.scaling_laws(scaling.LAWS, models={"GPT-3": (174.6e9, 300e9)}, caption="Laws."),
+            interactive.roofline({**ONE, "mixtral": PRESETS["mixtral-8x7b"]}, MACHINES, caption="Roofs.")]
 
 
 def test_every_figure_has_a_function_of_its_name():
@@ -203,6 +204,23 @@ def test_every_figure_has_a_function_of_its_name():
     (lambda: interactive.model_calculator(ONE, MACHINES, chips=1000, caption="c"), ["chips", "power of 2", "1000"]),
     (lambda: interactive.model_calculator(ONE, MACHINES, price=-1, caption="c"), ["price", "-1"]),
     (lambda: interactive.model_calculator(ONE, MACHINES, price=NAN, caption="c"), ["price", "nan"]),
+    (lambda: interactive.roofline({}, MACHINES, caption="c"), ["no models"]),
+    (lambda: interactive.roofline({str(n): PRESETS["gpt2"] for n in range(9)}, MACHINES, caption="c"), ["9 models", "8"]),
+    (lambda: interactive.roofline({"b": PRESETS["bert-base"]}, MACHINES, caption="c"), ["decoders", "kind='encoder'"]),
+    (lambda: interactive.roofline({"b": PRESETS["gpt2"].replace(positions="alibi")}, MACHINES, caption="c"), ["ALiBi", "b with"]),
+    (lambda: interactive.roofline(ONE, {}, caption="c"), ["no machines"]),
+    (lambda: interactive.roofline(ONE, {str(n): (1, 1, 1) for n in range(9)}, caption="c"), ["9 machines", "8"]),
+    (lambda: interactive.roofline(ONE, {"x": (1e12, 1e9)}, caption="c"), ["machine x", "operations, bandwidth, memory", "[1000000000000.0, 1000000000.0]"]),
+    (lambda: interactive.roofline(ONE, {"x": (1e12, -1, 1)}, caption="c"), ["machine x", "above 0"]),
+    (lambda: interactive.roofline(ONE, {"x": (1e12, NAN, 1)}, caption="c"), ["machine x", "not finite"]),
+    (lambda: interactive.roofline(ONE, MACHINES, model="gpt", caption="c"), ["model='gpt'", "gpt2"]),
+    (lambda: interactive.roofline(ONE, MACHINES, machine="x", caption="c"), ["machine='x'", "h100"]),
+    (lambda: interactive.roofline(ONE, MACHINES, batch=0, caption="c"), ["batch", "1 to 4096", "0"]),
+    (lambda: interactive.roofline(ONE, MACHINES, batch=8192, caption="c"), ["batch", "1 to 4096", "8192"]),
+    (lambda: interactive.roofline(ONE, MACHINES, batch=12, caption="c"), ["batch", "power of 2", "12"]),
+    (lambda: interactive.roofline(ONE, MACHINES, batch=2.5, caption="c"), ["batch", "2.5"]),
+    (lambda: interactive.roofline(ONE, MACHINES, prompt=0, caption="c"), ["prompt", "1 to 1024", "0"]),
+    (lambda: interactive.roofline(ONE, MACHINES, prompt=1025, caption="c"), ["prompt", "1 to 1024", "1025"]),
     (lambda: interactive.stream_sizes({"a": [1, 2]}, scale="root", caption="c"), ["'root'", "logarithmic nor linear"]),
     (lambda: interactive.page_transformer(learn="a" * 199, caption="c"), ["199 characters", "200"]),
     (lambda: interactive.logit_lens(LENS, "", caption="c"), ["1 to 128 characters", "got 0"]),
@@ -841,7 +859,7 @@ def test_model_calculator_counts_what_python_counts(js, config):
     shown = interactive.model_calculator({"one": config}, MACHINES, caption="c")
     machine, found = scaling.HARDWARE["h100"]._replace(memory=1e30), scaling.count_parameters(config)
     batch, size, tokens, chips, utilisation = 3, 2, 7e11, 48, 0.35
-    counted = js("model_calculator", """(() => { const { c, batch, size, machine } = given; return [m.parameters(c), m.allParameters(c), m.activeParameters(c), m.multiplied(c), m.flopsPerToken(c), m.flopsPerToken(c, true), m.cacheBytes(c, batch, size),
+    counted = js("counts", """(() => { const { c, batch, size, machine } = given; return [m.parameters(c), m.allParameters(c), m.activeParameters(c), m.multiplied(c), m.flopsPerToken(c), m.flopsPerToken(c, true), m.cacheBytes(c, batch, size),
         m.trainingMemory(c, batch, false), m.trainingMemory(c, batch, true), m.generating(c, machine, batch, size).speed, m.trainingSeconds(c, given.tokens, machine, given.chips, given.utilisation)]; })()""",
                  c=shown.data["models"][0], batch=batch, size=size, machine=list(machine), tokens=tokens, chips=chips, utilisation=utilisation)
     length, near = config.max_len, lambda x: pytest.approx(x, rel=1e-13)
@@ -860,7 +878,7 @@ def test_model_calculator_knows_what_fits_and_how_fast_it_writes(js, machine, si
     hardware = scaling.HARDWARE[machine]
     for name in ("gpt2", "llama-3-8b", "mistral-7b", "mixtral-8x7b"):
         config = PRESETS[name]
-        speed = js("model_calculator", "m.generating(given.c, given.machine, given.batch, given.size).speed", c=interactive._decoder("x", config), machine=list(hardware), batch=batch, size=size)
+        speed = js("counts", "m.generating(given.c, given.machine, given.batch, given.size).speed", c=interactive._decoder("x", config), machine=list(hardware), batch=batch, size=size)
         if speed:
             assert speed == pytest.approx(scaling.tokens_per_second(config, hardware, batch=batch, length=config.max_len, bytes_per_number=size), rel=1e-13)
         else:
@@ -869,12 +887,68 @@ def test_model_calculator_knows_what_fits_and_how_fast_it_writes(js, machine, si
 
 
 def test_model_calculator_offers_heads_that_divide_the_width(js):
-    assert js("model_calculator", "[m.divisors(12), m.divisors(12, true), m.divisors(1)]") == [[1, 2, 3, 4, 6, 12], [1, 2, 3, 6], [1]]
+    assert js("decoder", "[m.divisors(12), m.divisors(12, true), m.divisors(1)]") == [[1, 2, 3, 4, 6, 12], [1, 2, 3, 6], [1]]
     asked = {"width": 1000, "layers": "x", "heads": 9, "key_heads": 4, "hidden": 1e9, "vocabulary": None, "context": 900}
     shown = interactive.model_calculator({"a": PRESETS["llama-7b"]}, MACHINES, caption="c").data["models"][0]
     stops = {"width": [64, 960, 1024], "layers": [1, 2], "hidden": [64, 128], "vocabulary": [256, 1000], "context": [512, 1024]}
-    made = js("model_calculator", "m.config(given.model, given.stops, (key) => given.asked[key])", model=shown, stops=stops, asked=asked)
+    made = js("decoder", "m.config(given.model, given.stops, (key) => given.asked[key])", model=shown, stops=stops, asked=asked)
     assert {key: made[key] for key in asked} == {"width": 1024, "layers": 1, "heads": 8, "key_heads": 4, "hidden": 128, "vocabulary": 256, "context": 1024} and made["activation"] == "swiglu"
+
+
+def expected_works(config: Config, machine: scaling.Hardware, batch: int, prompt: int) -> list[list[float]]:
+    "Intensity, operations per second, share of the peak and tokens per second of the three works, by the module of chapter 11 alone."
+    endless, length = scaling.Hardware(1e300, 1.0, 1e300), config.max_len
+    read = lambda batch: batch / scaling.tokens_per_second(config, endless, batch=batch, length=length)         # bytes: at 1 byte per second
+    caches = lambda batch, length: cache_bytes(config, length, batch, torch.float16)
+    flops, pairs = (scaling.flops_per_token(config, n) for n in (length, prompt))
+    work = [(batch, batch * flops, read(batch), (batch, length)),
+            (prompt, prompt * pairs, read(prompt) - caches(prompt, length) + caches(1, prompt), (1, prompt)),
+            (batch, batch * (flops - 2 * scaling.multiplied(config)), caches(batch, length), (batch, length))]
+    parameters, found = scaling.count_parameters(config).total, []
+    for tokens, operations, moved, holds in work:
+        rate = scaling.roofline(machine, operations / moved)
+        found.append([operations / moved, rate, rate / machine.operations, tokens * rate / operations if 2 * parameters + caches(*holds) <= machine.memory else 0])
+    return found
+
+
+@pytest.mark.parametrize("config", [*DECODERS.values(), *map(random_decoder, range(40))], ids=[*DECODERS, *map(str, range(40))])
+def test_roofline_puts_works_where_python_puts_them(js, config):
+    shown = interactive.roofline({"one": config}, MACHINES, caption="c")
+    c, near = shown.data["models"][0], lambda x: pytest.approx(x, rel=1e-9)
+    assert shown.chosen["prompt"] == min(1024, config.max_len) and f" one {config.group_size:.3g}." in shown.words
+    for seed, (name, machine) in enumerate(scaling.HARDWARE.items()):
+        rng = np.random.default_rng(seed)
+        batch, prompt = 2 ** int(rng.integers(0, 13)), int(rng.integers(1, config.max_len + 1))
+        found = js("roofline", "m.works(given.c, given.batch, given.prompt).map((one) => m.reaches(one, given.machine))", c=c, batch=batch, prompt=prompt, machine=list(machine))
+        expected = expected_works(config, machine, batch, prompt)
+        assert [list(one.values()) for one in found] == [near(one) for one in expected], (name, batch, prompt)
+        write, _, look = found
+        assert look["intensity"] == near(config.group_size)
+        if write["speed"]:
+            assert write["speed"] == near(scaling.tokens_per_second(config, machine, batch=batch, length=config.max_len))
+        else:
+            with pytest.raises(ValueError, match="do not fit"):
+                scaling.tokens_per_second(config, machine, batch=batch, length=config.max_len)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("length", [64, 1024, 8192])
+def test_roofline_knows_what_no_batch_exceeds_and_how_many_texts_reach_the_corner(js, name, length):
+    config = PRESETS[name].replace(max_len=length)
+    c, machine = interactive._decoder("x", config), list(scaling.HARDWARE["a100-80gb"])
+    corner = scaling.HARDWARE["a100-80gb"].corner
+    most, enough, far = js("roofline", "[m.most(given.c), String(m.enough(given.c, given.machine)), m.reaches(m.works(given.c, 2 ** 40, 1)[0], given.machine).intensity]", c=c, machine=machine)
+    assert most == pytest.approx(scaling.flops_per_token(config, length) / cache_bytes(config, length, dtype=torch.float16)) and far == pytest.approx(most, rel=1e-5) and far < most
+    intensity = lambda batch: js("roofline", "m.reaches(m.works(given.c, given.batch, 1)[0], given.machine).intensity", c=c, batch=batch, machine=machine)
+    if enough == "Infinity":
+        assert most <= corner
+    else:
+        assert most > corner and intensity(int(enough)) >= corner * (1 - 1e-9) and intensity(int(enough) - 1) < corner * (1 + 1e-9)
+
+
+def test_modules_reach_pages_whole(js):
+    "Comments and indents are left out, and nothing that a string holds."
+    assert js("lib", "m.e('svg').namespaceURI") == "http://www.w3.org/2000/svg"
 
 
 @pytest.mark.parametrize(("parameters", "times", "said"), [(0, 6, "none of its own"), (1200, 1, "1,200"), (1000, 6, "1,000 in each of 6 blocks, 6,000 in all")])

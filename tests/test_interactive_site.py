@@ -12,7 +12,7 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Visit
 from playwright.sync_api import expect
-from test_interactive import TOKENS, WEIGHTS, one_of_each
+from test_interactive import TOKENS, WEIGHTS, expected_works, one_of_each
 from test_site import HELD, PHONE, luminance
 
 from builder import BUILD, ROOT, SITE, run_notebooks
@@ -174,6 +174,7 @@ STATES = {
     "tile_walk": [{"rows": 1, "columns": 1, "step": 100}, {"rows": 16, "columns": 5, "step": 4}, {"step": 0}],
     "model_calculator": [{"preset": 0, "width": 768, "heads": 12, "machine": 1, "batch": 4096, "checkpointed": True, "price": None}, {"preset": 2, "format": 0, "tokens": 1e6, "chips": 1}, {"width": 16384, "layers": 128, "hidden": 65536, "context": 131072, "batch": 4096, "tokens": 7e14, "price": 0.5}],
     "scaling_laws": [{"law": 1, "axis": 1, "budget": 26, "size": 6}, {"budget": 18, "size": 13}, {"axis": 0, "budget": 23.45, "size": 11.2}],
+    "roofline": [{"preset": 2, "width": 16384, "layers": 128, "context": 131072, "batch": 4096, "prompt": 131072, "machine": 1}, {"preset": 0, "width": 64, "heads": 1, "key_heads": 1, "layers": 1, "context": 64, "batch": 1, "prompt": 1}, {"preset": 1, "batch": 64, "prompt": 128}],
     "position_map": [{"length": 256, "position": 255, "component": 127}, {"length": 2, "position": 1, "component": 0}],
     "page_transformer": [{"shown": 1}, {"shown": 1, "text": "the object", "temperature": 0, "head": 5, "row": 2, "top_k": 3}, {"shown": 0}],
     "induction_timeline": [{"step": 0, "head": 1, "row": 5}, {"step": 11, "head": 0, "row": 23, "column": 3}],
@@ -1236,6 +1237,115 @@ def test_scaling_laws_compares_published_models_and_laws(drawn):
     assert rows.count() == 9 and rows.nth(4).locator("td").nth(5).inner_text() == f"{law_of(found)(*scaling.compute_optimal(1e22, law_of(found))):.3f}"
 
 
+def roofline_of(found):
+    "The config, the machine, the batch and the prompt of a roofline's state."
+    preset = PRESETS[state(found, "models")[state(found, "preset")]["name"]]
+    config = preset.replace(d_model=state(found, "width"), n_layers=state(found, "layers"), n_heads=state(found, "heads"), n_kv_heads=state(found, "key_heads"), d_ff=state(found, "hidden"), max_len=state(found, "context"))
+    return config, scaling.HARDWARE[state(found, "hardware")[state(found, "machine")][0]], state(found, "batch"), min(state(found, "prompt"), config.max_len)
+
+
+def three_digits(x: float) -> str:
+    x = float(f"{x:.3g}")
+    return f"{x:,.0f}" if x >= 100 else f"{x:.6g}"
+
+
+def roofline_says_what_python_says(found) -> list[list[float]]:
+    "Each work's numbers in words, and its point on the roof."
+    config, machine, batch, prompt = roofline_of(found)
+    expected = expected_works(config, machine, batch, prompt)
+    for n, (intensity, rate, share, speed) in enumerate(expected):
+        box = found.locator(".live-works > .live-box").nth(n)
+        expect(box.locator(".live-label")).to_have_text(f"{prompt:,} tokens" if n == 1 else f"{batch:,} text{'s' if batch > 1 else ''} of {config.max_len:,} tokens")
+        *said, last = box.locator("strong").all_inner_texts()
+        assert said == [three_digits(intensity), "bytes" if intensity < machine.corner else "arithmetic", f"{three_digits(100 * share)} %"]
+        assert last == three_digits(speed) if speed else last.startswith("needs ")
+        left, top = found.locator(".live-roof .live-dot:not(.live-step)").nth(n).evaluate("(dot) => [parseFloat(dot.style.left), parseFloat(dot.style.top)]")
+        assert left == pytest.approx(100 * (np.log10(intensity) + 1) / 7, abs=0.01) and top == pytest.approx(100 * (15 - np.log10(rate)) / 4, abs=0.01)
+    return expected
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard", "finger"])
+def test_roofline_moves_with_the_batch_the_prompt_and_the_model(drawn, way):
+    page = drawn(**PHONE) if way == "finger" else drawn()
+    found = figure(page, "roofline")
+    first = roofline_says_what_python_says(found)
+    slide(page, found, "Texts at once", way)
+    more = roofline_says_what_python_says(found)
+    assert state(found, "batch") == 16 if way == "keyboard" else state(found, "batch") >= 512
+    assert more[0][0] > first[0][0] and more[1:] == [first[1], [first[2][0], *more[2][1:]]], "a batch moves a step of generating, and not its attention"
+    slide(page, found, "Prompt", way)
+    assert roofline_says_what_python_says(found)[1][0] > more[1][0] and state(found, "prompt") > 1024
+    slide(page, found, "Key heads", way)
+    assert roofline_says_what_python_says(found)[2][0] < 4 == first[2][0], "fewer query heads to each key head"
+    assert found.get_by_role("radiogroup", name="Model").locator("input:checked").count() == 0
+    expect(found.locator(".live-says")).to_contain_text("llama-3-8b, changed, does")
+    slide(page, found, "Layers", way)
+    slide(page, found, "Width", way)
+    slide(page, found, "Context", way)
+    config, *_ = roofline_of(found)
+    roofline_says_what_python_says(found)
+    assert config.n_layers > 32 and config.d_model > 4096 and config.max_len > 8192 and config.d_model % config.n_heads == 0
+    for group, n in (("Chip", 1), ("Model", 2)):
+        choose = chip(found, group, n)
+        if way == "keyboard":
+            choose.locator("input").focus()
+            page.keyboard.press("Space")
+        else:
+            choose.tap() if way == "finger" else choose.click()
+        roofline_says_what_python_says(found)
+    assert roofline_of(found)[:2] == (PRESETS["mixtral-8x7b"], scaling.HARDWARE["a100-40gb"])
+    if way == "keyboard":
+        return
+    chip(found, "Model", 0).click()
+    chart = found.locator(".live-roof")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    steps = found.locator(".live-roof .live-step").evaluate_all("(dots) => dots.map((dot) => parseFloat(dot.style.left) / 100)")
+    assert len(steps) == 13 and steps == sorted(steps)
+    for n in (0, 3, 12):
+        (chart.tap if way == "finger" else chart.click)(position={"x": steps[n] * box["width"], "y": 150})
+        assert state(found, "batch") == 2**n
+        roofline_says_what_python_says(found)
+    if way == "pointer":                                                                   # pressed and drawn along
+        page.mouse.move(box["x"] + steps[1] * box["width"], box["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(box["x"] + steps[5] * box["width"], box["y"] + 150)
+        page.mouse.up()
+        page.mouse.move(box["x"] + steps[0] * box["width"], box["y"] + 150)
+        assert state(found, "batch") == 32
+
+
+def test_roofline_says_where_the_corner_is_what_fits_and_what_no_batch_exceeds(drawn):
+    found = figure(drawn(), "roofline")
+    says, roof = found.locator(".live-says"), lambda: found.locator(".live-roof .live-now").get_attribute("points").split()
+    expect(says).to_contain_text("llama-3-8b does")
+    expect(says).to_contain_text(f"the corner of h100 stands at {scaling.HARDWARE['h100'].corner:.0f}")
+    usual = PRESETS["llama-3-8b"]
+    limit = scaling.flops_per_token(usual, 8192) / cache_bytes(usual, 8192, dtype=torch.float16)
+    expect(says).to_contain_text(f"no batch does more than {three_digits(limit)}, and none reaches the corner. Attention over the cache does 4 with any batch.")
+    bend = [float(x) for x in roof()[1].split(",")]
+    assert bend == pytest.approx([(np.log10(scaling.HARDWARE["h100"].corner) + 1) / 7, (15 - np.log10(989e12)) / 4]) and len(roof()) == 3
+    assert float(found.locator(".live-roof line").get_attribute("x1")) == pytest.approx(bend[0]) and found.locator(".live-sides").inner_text().split("\n")[-2:] == ["corner 295", "arithmetic limits"]
+    fits = [2**n for n in range(13) if 2 * scaling.count_parameters(usual).total + cache_bytes(usual, 8192, 2**n, torch.float16) <= 80e9]
+    assert found.locator(".live-step:not(.live-off)").count() - 1 == len(fits) == 6, "and one that explains them"
+    rows = unfolded(found)
+    assert rows.count() == 13
+    for n, row in enumerate(rows.all()):
+        said, (write, _, look) = row.locator("td").all_inner_texts(), expected_works(usual, scaling.HARDWARE["h100"], 2**n, 1)
+        assert said[:3] == [three_digits(write[0]), "4", f"{three_digits(100 * write[2])} %"]
+        assert said[3:] == ([three_digits(write[3]), three_digits(write[3] / 2**n)] if 2**n in fits else ["does not fit", "none"]) and look[0] == pytest.approx(4)
+    found.get_by_role("slider", name="Texts at once").fill("7")
+    needed = 2 * scaling.count_parameters(usual).total + cache_bytes(usual, 8192, 128, torch.float16)
+    expect(found.locator(".live-works strong").nth(3)).to_have_text(f"needs {needed / 1e9:.0f} GB")
+    found.get_by_role("slider", name="Context").fill("0")                                   # 64 tokens: short caches leave the corner in reach
+    expect(says).to_contain_text("reach the corner")
+    texts = int(re.search(r"about ([\d,]+) texts reach", says.inner_text())[1].replace(",", ""))
+    assert expected_works(usual.replace(max_len=64), scaling.HARDWARE["h100"], texts, 1)[0][0] == pytest.approx(scaling.HARDWARE["h100"].corner, rel=0.05)
+    chip(found, "Model", 3).click()                                                         # GPT-3: no machine here holds it
+    expect(found.locator(".live-works strong").nth(3)).to_contain_text("needs ")
+    assert found.locator(".live-roof .live-step:not(.live-off)").count() == 0
+
+
 # --- other hosts, and states that can't be drawn -----------------------------------------------------------------------------------------
 
 
@@ -1338,6 +1448,8 @@ def sentence(**changes) -> list[dict]:
     (broken("logit_lens", first={"characters": ["a"], "cells": [[["ab", [1], None]]] * 5}), "the probabilities of “embedding” must be 1 × 2"), (broken("logit_lens", first={"characters": ["a"], "cells": [[]] * 5}), "“embedding” has 0 guesses for 1 characters"),
     (broken("model_calculator", models=[]), "1 to 8 models, got 0"), (broken("model_calculator", models=[{"name": "x"}]), "width of x must be a whole number from 1, got undefined"),
     (broken("model_calculator", hardware=[["x", 1, 0, 1]]), "x must have three numbers above 0, got 1, 0, 1"), (broken("model_calculator", hardware=[]), "1 to 8 machines"), (broken("model_calculator", example=None), "must not be negative, got null"),
+    (broken("roofline", models=[]), "1 to 8 models, got 0"), (broken("roofline", models=[{"name": "x"}]), "width of x must be a whole number from 1, got undefined"),
+    (broken("roofline", hardware=[]), "1 to 8 machines, got 0"), (broken("roofline", hardware=[["x", 1, None, 1]]), "x must have three numbers above 0, got 1, , 1"),
     (broken("scaling_laws", laws=[]), "1 to 4 laws, got 0"), (broken("scaling_laws", laws=[["x", 1, 2, 3, 0, 1]]), "the law x must have 5 numbers above 0, got 1, 2, 3, 0, 1"), (broken("scaling_laws", models=[["y", 1, None]]), "the model y must have 2 numbers"),
     (broken("head_switches", rows=MANY), "3,000 × 4 cells can't be drawn"), (broken("head_switches", chance="x"), "chance must be a number"),
 ])
@@ -1351,7 +1463,7 @@ def test_a_state_that_cant_be_drawn_becomes_a_sentence(alone, one, said):
 
 OUT_OF_RANGE = [{"row": 99, "column": -5, "head": 7}, {"row": None, "column": 1e9, "head": "x"}, {"step": -3, "row": 99}, {"shown": 99}, {"step": 10**9, "length": -1}, {"sentence": 5, "role": 9, "m": -3, "n": 10**9, "base": 7, "way": -1},
                 {"context": 99, "keep": 5, "draws": 10**6, "temperature": -4, "on": None}, {"temperature": "hot", "draws": None, "keep": None, "on": [0, "x"]}, {"temperature": None, "on": "yes", "sentence": "x", "m": None}, {"view": 9, "part": "nothing", "component": -1, "position": "x", "depth": 99, "scale": "x", "on": 3},
-                {"law": 9, "axis": -1, "budget": 99, "size": -3}, {"law": "x", "axis": None, "budget": "x", "size": None},
+                {"prompt": 1e9, "context": 1, "batch": "x"}, {"prompt": None, "context": "x", "batch": 1e9}, {"prompt": 2.5, "context": 100}, {"law": 9, "axis": -1, "budget": 99, "size": -3}, {"law": "x", "axis": None, "budget": "x", "size": None},
                 {"preset": 9, "width": 1e9, "layers": -1, "heads": 7.5, "key_heads": "x", "hidden": None, "vocabulary": 0, "context": 1e9, "machine": -1, "tokens": "x", "chips": 3, "utilisation": 9, "checkpointed": "x", "price": -1},
                 {"preset": "x", "width": 0, "layers": 1e9, "heads": 1e9, "key_heads": 1e9, "hidden": "x", "vocabulary": 1e12, "context": None, "tokens": 1e40, "chips": 1e9, "utilisation": None, "price": "x"},
                 {"shown": "x", "kept": 3, "length": 99, "batch": -4, "share": 9, "format": "x", "rows": 99, "columns": 0, "step": -1},
@@ -1462,6 +1574,6 @@ def test_a_fix_in_javascript_reaches_the_page_without_running_a_notebook(built, 
     assert done.returncode == 0 and f"0 ran, {len(run_notebooks())} unchanged" in done.stdout, done.stdout + done.stderr
     scripts = copy / "book/_build/html/_static/figures"
     assert "const mended = 1;" in (scripts / "timeline.js").read_text() and "const mendedToo = 1;" in (scripts / "attention_map.js").read_text()
-    assert ".mended { top: 0; }" in (scripts / "figures.css").read_text()
+    assert ".mended{top: 0;}" in (scripts / "figures.css").read_text()
     address = lambda site: re.search(r"figures/timeline\.js\?v=\w+", (site / APPENDIX).read_text())[0]
     assert address(copy / "book/_build/html") != address(SITE), "a browser would keep the old one"

@@ -32,7 +32,7 @@ from .records import recorded
 __all__ = ['FIGURES', 'DATA', 'LENT', 'Numbers', 'module', 'data_script', 'host', 'style', 'InteractiveFigure', 'Array',
            'attention_map', 'attention_steps', 'mask_growth', 'timeline', 'position_map', 'rope_clocks', 'next_token',
            'head_switches', 'model_map', 'stream_sizes', 'page_weights', 'page_transformer', 'cache_growth',
-           'tile_walk', 'logit_lens', 'induction_timeline', 'model_calculator', 'scaling_laws']
+           'tile_walk', 'logit_lens', 'induction_timeline', 'model_calculator', 'scaling_laws', 'roofline']
 
 # %% ../nbs/tools/interactive.ipynb #31670fd2
 FIGURES = (
@@ -53,6 +53,7 @@ FIGURES = (
     "induction_timeline",
     "model_calculator",
     "scaling_laws",
+    "roofline",
 )
 DATA = {"page_transformer": "page_model"}  # what a figure loads when a reader asks
 LENT = {"logit_lens": "page_transformer"}  # a figure that loads what another one does
@@ -102,7 +103,8 @@ def host() -> str:
 
 def style() -> str:
     "The style sheet of all figures."
-    return re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
+    whole = re.sub(r" */\*.*?\*/", "", _source("figures.css"), flags=re.S)
+    return re.sub(r"(?<=[{};])\s+|\s+(?=[{}])", "", whole)
 
 
 def _source(file: str) -> str:
@@ -115,9 +117,9 @@ def _without_exports(source: str) -> str:
 
 
 def _without_comments(source: str) -> str:
-    "JavaScript without indents and the lines that explain it, for no page needs them."
-    explained = re.compile(r"^ *(?:/\*\*.*?\*/\n|//[^\n]*\n|)", re.S | re.M)
-    return explained.sub("", source)
+    "JavaScript without what explains it and without indents: no page loads either."
+    lines = re.sub(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", "", source, flags=re.S | re.M)
+    return re.sub(r"^ +| {2,}//[^\n]*$", "", lines, flags=re.M)
 
 # %% ../nbs/tools/interactive.ipynb #78005e0b
 def _stage() -> str:
@@ -1566,6 +1568,20 @@ def _position(name: str | None, names: Sequence[str], what: str) -> int:
     return 0 if name is None else list(names).index(name)
 
 
+def _decoders(models: Mapping[str, Config]) -> list[dict[str, Any]]:
+    "The decoders on offer, checked."
+    if not models:
+        raise ValueError("no models: there is nothing to choose")
+    _at_most(8, len(models), "models")
+    return [_decoder(str(name), config) for name, config in models.items()]
+
+
+def _sizes(decoder: Mapping[str, Any]) -> dict[str, int]:
+    "What a reader can change in a decoder."
+    sizes = "width layers heads key_heads hidden vocabulary context"
+    return {size: decoder[size] for size in sizes.split()}
+
+
 def _decoder(name: str, config: Config) -> dict[str, Any]:
     "The sizes and parts of a decoder that its costs depend on."
     if config.kind != "decoder" or config.positions == "alibi" or config.dropout:
@@ -1615,10 +1631,7 @@ def model_calculator(
     Raises ValueError for models but plain decoders and numbers that are not positive.
     """
     machines = _rows(hardware, "machine", "operations, bandwidth, memory")
-    if not models:
-        raise ValueError("no models: there is nothing to choose")
-    _at_most(8, len(models), "models")
-    decoders = [_decoder(str(name), config) for name, config in models.items()]
+    decoders = _decoders(models)
     if not 1 <= n_tokens <= 1e15:
         raise ValueError(f"n_tokens must lie from 1 to 1e15, got {n_tokens}")
     _exponent(chips, 2**16, "chips")
@@ -1632,10 +1645,9 @@ def model_calculator(
     words += "".join(
         f" {name} {a:.3g}, {b:.3g}, {c:.3g};" for name, a, b, c in machines
     )
-    sizes = "width layers heads key_heads hidden vocabulary context".split()
     chosen = {
         "preset": preset,
-        **{size: decoders[preset][size] for size in sizes},
+        **_sizes(decoders[preset]),
         "machine": _position(machine, list(hardware), "machine"),
         "batch": 1,
         "format": 1,
@@ -1712,3 +1724,52 @@ def _best(law: Sequence[float], flops: float) -> tuple[float, float, float]:
     n = (alpha * A / (beta * B)) ** exponent * (flops / 6) ** (beta * exponent)
     d = flops / (6 * n)
     return n, d, E + A / n**alpha + B / d**beta
+
+# %% ../nbs/tools/interactive.ipynb #5b7d93c1
+def roofline(
+    models: Mapping[str, Config],
+    hardware: Mapping[str, Sequence[float]],
+    *,
+    caption: str,
+    model: str | None = None,
+    machine: str | None = None,
+    batch: int = 1,
+    prompt: int | None = None,
+) -> InteractiveFigure:
+    """Operations per second by operations per byte, and where works of a decoder stand.
+
+    `models` are on offer as beginnings, `hardware` maps names to operations per second,
+    bytes per second and bytes of memory; `model` and `machine` are shown at first. A
+    step generates for `batch` texts, a power of 2 up to 4,096, that are as long as the
+    context, and a prompt has `prompt` tokens (default: 1,024, or what the context can
+    hold). A number takes 2 bytes.
+    Raises ValueError for models but plain decoders, numbers that are not positive, and
+    a prompt that is longer than the context.
+    Source: Williams, Waterman and Patterson 2009.
+    """
+    machines = _rows(hardware, "machine", "operations, bandwidth, memory")
+    decoders = _decoders(models)
+    preset = _position(model, list(models), "model")
+    _exponent(batch, 2**12, "batch")
+    context = decoders[preset]["context"]
+    prompt = min(context, 1024) if prompt is None else prompt
+    _among(prompt, 1, context, "prompt")
+    words = "The most operations per second at so many operations per byte. Corners:"
+    words += "".join(f" {name} {a / b:.3g};" for name, a, b, _ in machines)
+    words = words.rstrip(";") + (
+        ". Below its corner, bytes are the limit of a machine. In 16 bits, generating "
+        "does about one operation per byte for each text of a batch, as long as caches "
+        "are small, and attention over the cache alone, with any batch:"
+    )
+    for one in decoders:
+        words += f" {one['name']} {one['heads'] / one['key_heads']:.3g};"
+    chosen = {
+        "preset": preset,
+        **_sizes(decoders[preset]),
+        "machine": _position(machine, list(hardware), "machine"),
+        "batch": int(batch),
+        "prompt": int(prompt),
+    }
+    data = {"models": decoders, "hardware": machines}
+    said = words.rstrip(";") + "."
+    return InteractiveFigure("roofline", data, chosen, caption, said)
