@@ -2,7 +2,7 @@
 GPT-2 and of `nn.TransformerEncoder`: 4 layers of width 128, and 6 of width 384.
 
 CPU time on one thread, in rounds that take all contenders in turn; medians of the ratios inside a round. Memory, in bytes, is that of all
-tensors at the highest point of a step, and the growth of the process's resident set at its highest: medians of five processes each (Linux).
+tensors at the highest point of a step, and the growth of the process's resident set at its highest: medians of three processes each (Linux).
 With oneDNN's products the latter holds its generated code, some megabytes for any size of a model.
 """
 import os
@@ -190,9 +190,9 @@ def weigh(who, name):
 
 
 def weighed(who, name):
-    "The medians of five processes: where the allocator puts things differs."
+    "The medians of three processes: where the allocator puts things differs."
     command = [sys.executable, __file__, "weigh", who, name]
-    printed = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(5)]
+    printed = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
     found = [json.loads(one.splitlines()[-1]) for one in printed]
     return {kind: median(one[kind] for one in found) for kind in found[0]}
 
