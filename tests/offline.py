@@ -1,6 +1,9 @@
 """A page with one figure, as the book makes it, on a disk and without a network."""
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
+from test_site import PHONE
+
 from builder import figure_scripts
 
 
@@ -18,3 +21,27 @@ def state(page, key: str):
 
 def put(page, key: str, value):
     page.evaluate("([key, value]) => document.querySelector('[data-figure]').model.set(key, value)", [key, value])
+
+
+def look_for_violations(opened, states, options: dict, scheme: str):
+    "Axe finds nothing in any of the states that a page goes through."
+    page = opened(**options, color_scheme=scheme)
+    page.add_style_tag(content=f"body {{ background: {'#14181e' if scheme == 'dark' else '#fff'}; color: {'#e6edf3' if scheme == 'dark' else '#1f2328'}; }}")
+    for name in states(page):
+        page.wait_for_timeout(300)                         # colours glide
+        found = Axe().run(page, context="figure.live", options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+        assert [(one["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for one in found for node in one["nodes"]] == [], name
+
+
+def measure_on_a_phone(opened, states):
+    "Every state fits a phone, its controls a finger, and no text is too small."
+    page = opened(**PHONE)
+    for name in states(page):
+        edge = page.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
+        wide = page.evaluate("""(edge) => [...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && !node.closest(".live-scroll, svg") && node.getBoundingClientRect().right > edge).map((node) => node.outerHTML.slice(0, 90))""", edge)
+        assert wide == [] and page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        for target in page.locator(".live-button, .live-chip, input[type=range], summary").filter(visible=True).all():
+            box = target.bounding_box()
+            assert box["height"] >= 44 and box["width"] >= 44, (name, target.evaluate("(node) => node.outerHTML.slice(0, 80)"))
+        small = page.evaluate("""[...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && parseFloat(getComputedStyle(node).fontSize) < 9).map((node) => node.outerHTML.slice(0, 90))""")
+        assert small == [], name

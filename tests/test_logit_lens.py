@@ -4,8 +4,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
-from offline import on_disk, put, state
+from offline import look_for_violations, measure_on_a_phone, on_disk, put, state
 from playwright.sync_api import expect
 from test_interactive import lens_of
 from test_site import PHONE
@@ -217,25 +216,11 @@ def states(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing_in_any_state(opened, options, scheme):
-    page = opened(**options, color_scheme=scheme)
-    page.add_style_tag(content=f"body {{ background: {'#14181e' if scheme == 'dark' else '#fff'}; color: {'#e6edf3' if scheme == 'dark' else '#1f2328'}; }}")
-    for name in states(page):
-        page.wait_for_timeout(300)                         # colours glide
-        found = Axe().run(page, context="figure.live", options={"resultTypes": ["violations"], "preload": False}).response["violations"]
-        assert [(one["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for one in found for node in one["nodes"]] == [], name
+    look_for_violations(opened, states, options, scheme)
 
 
 def test_every_state_fits_a_phone_and_a_finger(opened):
-    page = opened(**PHONE)
-    for name in states(page):
-        edge = page.locator(".live-body").evaluate("(body) => body.getBoundingClientRect().right + 1")
-        wide = page.evaluate("""(edge) => [...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && !node.closest(".live-scroll, svg") && node.getBoundingClientRect().right > edge).map((node) => node.outerHTML.slice(0, 90))""", edge)
-        assert wide == [] and page.evaluate("document.documentElement.scrollWidth") <= 390, name
-        for target in page.locator(".live-button, input[type=range], summary").filter(visible=True).all():
-            box = target.bounding_box()
-            assert box["height"] >= 44 and box["width"] >= 44, (name, target.evaluate("(node) => node.outerHTML.slice(0, 80)"))
-        small = page.evaluate("""[...document.querySelectorAll(".live-body *")].filter((node) => node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && parseFloat(getComputedStyle(node).fontSize) < 9).map((node) => node.outerHTML.slice(0, 90))""")
-        assert small == [], name
+    measure_on_a_phone(opened, states)
 
 
 def test_a_missing_file_is_said_and_can_be_tried_again(browser, folder, tmp_path):
