@@ -6,6 +6,8 @@
 __all__ = ['has_onednn', 'linear', 'Linear']
 
 # %% ../nbs/tools/products.ipynb #0f502d69
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -56,16 +58,65 @@ class _Linear(torch.autograd.Function):
         biases = grad.sum(0) if to_bias else None
         return _onednn(grad, weight.T) if to_x else None, weights, biases
 
+
+class _LinearOfActivations(torch.autograd.Function):
+    "activation(x) weightᵀ + bias for rows x; keeps x and computes activations twice."
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, activation: Callable) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.activation = activation
+        return _onednn(activation(x), weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), grad = ctx.saved_tensors, grad.contiguous()
+        slopes, weights = torch.empty_like(x), torch.zeros_like(weight)
+        parts = (one.chunk(4) for one in (grad, x, slopes))  # less is there at once
+        for some_grad, some_x, out in zip(*parts):
+            y, rise = _activated(ctx.activation, some_x)
+            weights += _onednn(some_grad.T, y.T)
+            del y
+            torch.mul(_onednn(some_grad, weight.T), rise, out=out)
+            del rise
+        biases = grad.sum(0) if ctx.needs_input_grad[2] else None
+        return slopes, weights, biases, None
+
+
+def _activated(activation: Callable, x: Tensor) -> tuple[Tensor, Tensor]:
+    "The activations, each a function of one number, and their derivatives."
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = activation(x)
+        (rise,) = torch.autograd.grad(y.sum(), x)
+    return y.detach(), rise
+
 # %% ../nbs/tools/products.ipynb #ad817ed2
 def linear(
-    x: Float[Tensor, "*b d"], weight: Float[Tensor, "e d"], bias: Tensor | None = None
+    x: Float[Tensor, "*b d"],
+    weight: Float[Tensor, "e d"],
+    bias: Tensor | None = None,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "*b e"]:
-    "x weightᵀ + bias, as `F.linear` computes it, by oneDNN where that can be had."
+    """activation(x) weightᵀ + bias, by oneDNN where that can be had.
+
+    Without an activation it is `F.linear`. With one, a function of each number alone,
+    x is kept for the backward pass and activation(x) is not, except in a compiled
+    graph, whose compiler decides, and where PyTorch computes.
+    """
     plain = not _HAS_ONEDNN or torch.is_autocast_enabled("cpu") or x.numel() == 0
     if plain or not x.dtype == weight.dtype == torch.float32 or x.device.type != "cpu":
-        return F.linear(x, weight, bias)
+        return F.linear(activation(x) if activation else x, weight, bias)
+    if activation and torch.compiler.is_compiling():
+        x, activation = activation(x), None
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    return _Linear.apply(rows, weight, bias).view(*x.shape[:-1], len(weight))
+    if activation:
+        y = _LinearOfActivations.apply(rows, weight, bias, activation)
+    else:
+        y = _Linear.apply(rows, weight, bias)
+    return y.view(*x.shape[:-1], len(weight))
 
 
 class Linear(nn.Linear):
