@@ -1,4 +1,5 @@
 """What several test files share: the notebooks, the built site on a local address, a browser that can't leave it."""
+import contextlib
 import functools
 import http.server
 import json
@@ -98,18 +99,51 @@ def browser():
         running.close()
 
 
+class Pages:
+    """Empty pages of a browser, by the options of their context. They are used again, because a new window costs more than most pages do.
+
+    One that comes back loses what a test has left on it: listeners, what is stored, its size, emulated media, the place of the pointer.
+    """
+
+    def __init__(self, browser):
+        self.browser, self.free = browser, {}
+
+    @contextlib.contextmanager
+    def page(self, listeners: dict | None = None, **options):
+        free = self.free.setdefault(repr(sorted(options.items())), [])
+        page = free.pop() if free else self.browser.new_context(**options).new_page()
+        for event, listener in (listeners or {}).items():
+            page.on(event, listener)
+        yield page
+        for event, listener in (listeners or {}).items():
+            page.remove_listener(event, listener)
+        page.evaluate("() => { try { localStorage.clear(); sessionStorage.clear(); } catch {} }")      # a frame without an origin has none
+        page.goto("about:blank")
+        page.mouse.move(0, 0)
+        page.set_viewport_size(options["viewport"])
+        page.emulate_media(media="null", **{"color_scheme": "light", "reduced_motion": "no-preference"} | {key: options[key] for key in ("color_scheme", "reduced_motion") if key in options})
+        free.append(page)
+
+
+@pytest.fixture(scope="session")
+def pages(browser):
+    return Pages(browser)
+
+
 class Visit:
     "A page with a record of what went wrong on it: requests that left the site, requests that failed, errors on the console."
 
-    def __init__(self, browser, site, **options):
+    def __init__(self, pages, site, **options):
         self.site, self.outside, self.failed, self.errors = site, [], [], []
-        self.context = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
-        self.page = self.context.new_page()
-        self.page.on("request", lambda r: r.url.startswith((self.site, "data:", "blob:")) or self.outside.append(r.url))
-        self.page.on("response", lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"))
-        self.page.on("requestfailed", lambda r: self.failed.append(r.url))
-        self.page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        listeners = {
+            "request": lambda r: r.url.startswith((self.site, "data:", "blob:")) or self.outside.append(r.url),
+            "response": lambda r: r.status >= 400 and self.failed.append(f"{r.status} {r.url}"),
+            "requestfailed": lambda r: self.failed.append(r.url),
+            "console": lambda m: m.type in ("error", "warning") and self.errors.append(m.text),
+            "pageerror": lambda error: self.errors.append(str(error)),
+        }
+        self.stack = contextlib.ExitStack()
+        self.page = self.stack.enter_context(pages.page(listeners, **{"viewport": {"width": 1440, "height": 1000}} | options))
 
     def open(self, path: str):
         "Go to a page and wait until its maths is set."
@@ -122,38 +156,34 @@ class Visit:
     def trouble(self) -> list[str]:
         return [*self.outside, *self.failed, *self.errors]
 
+    def close(self):
+        self.stack.close()
+
 
 @pytest.fixture
-def visit(browser, site):
+def visit(pages, site):
     "A function that opens a page: `visit('nbs/02_attention.html', color_scheme='dark')` gives a `Visit`."
-    open_visits = []
+    with contextlib.ExitStack() as stack:
+        def open_page(path: str, at: str = site, **options) -> Visit:
+            one = Visit(pages, at, **options)
+            stack.callback(one.close)
+            one.open(path)
+            return one
 
-    def open_page(path: str, at: str = site, **options) -> Visit:
-        one = Visit(browser, at, **options)
-        open_visits.append(one)
-        one.open(path)
-        return one
-
-    yield open_page
-    for one in open_visits:
-        one.context.close()
+        yield open_page
 
 
 @pytest.fixture
-def opened(browser, folder):
+def opened(pages, folder):
     "A function that opens the page of a file's `folder` (see offline.py) without a network; nothing may go wrong on it."
-    contexts, wrong = [], []
+    wrong = []
+    listeners = {"pageerror": lambda error: wrong.append(str(error)), "console": lambda message: message.type in ("error", "warning") and wrong.append(message.text)}
+    with contextlib.ExitStack() as stack:
+        def open_page(**options):
+            page = stack.enter_context(pages.page(listeners, **{"viewport": {"width": 1000, "height": 1200}, "offline": True} | options))
+            page.goto((folder / "x.html").as_uri())
+            page.wait_for_selector("[data-ready]")
+            return page
 
-    def open_page(**options):
-        contexts.append(browser.new_context(**({"viewport": {"width": 1000, "height": 1200}, "offline": True} | options)))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-        page.goto((folder / "x.html").as_uri())
-        page.wait_for_selector("[data-ready]")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
     assert wrong == []

@@ -1,8 +1,7 @@
 """A page with one figure, as the book makes it, on a disk and without a network."""
 from pathlib import Path
 
-from axe_playwright_python.sync_playwright import Axe
-from test_site import PHONE
+from test_site import PHONE, violations
 
 from builder import figure_scripts
 
@@ -29,7 +28,7 @@ def look_for_violations(opened, states, options: dict, scheme: str):
     page.add_style_tag(content=f"body {{ background: {'#14181e' if scheme == 'dark' else '#fff'}; color: {'#e6edf3' if scheme == 'dark' else '#1f2328'}; }}")
     for name in states(page):
         page.wait_for_timeout(300)                         # colours glide
-        found = Axe().run(page, context="figure.live", options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+        found = violations(page, "figure.live", preload=False)
         assert [(one["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for one in found for node in one["nodes"]] == [], name
 
 

@@ -79,7 +79,8 @@ def test_every_notebook_runs_in_a_clean_environment(clean, monkeypatch):
         async with gate:
             nb = nbformat.read(folder / path, as_version=4)
             client = NotebookClient(nb, timeout=600, kernel_name="colab", resources={"metadata": {"path": str((folder / path).parent)}})
-            await client.async_execute()
+            in_place = path != first and "pretrained" not in path         # so pip need not look again for what the course asks for
+            await client.async_execute(env={**os.environ, **({"PIP_NO_DEPS": "1"} if in_place else {})})
             return nb
 
     async def run_all():

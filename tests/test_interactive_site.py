@@ -1,4 +1,5 @@
 """Interactive figures in the built site: pointer, finger, keyboard, print, screen readers, broken states; no kernel and no network."""
+import contextlib
 import gzip
 import json
 import re
@@ -9,11 +10,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from conftest import Visit
 from playwright.sync_api import expect
 from test_interactive import TOKENS, WEIGHTS, expected_works, one_of_each
-from test_site import HELD, PHONE, luminance
+from test_site import HELD, LOOKS, PHONE, luminance, violations
 
 from builder import BUILD, ROOT, SITE, run_notebooks
 from transformer_course import interactive, scaling
@@ -189,31 +189,38 @@ def put(found, state: dict):
     found.evaluate("(root, state) => Object.entries(state).forEach(([key, value]) => root.model.set(key, value))", state)
 
 
-@pytest.mark.parametrize(("options", "rules"), [({}, {}), ({"color_scheme": "dark"}, {"runOnly": ["color-contrast"]}), (PHONE, {"rules": {"color-contrast": {"enabled": False}}})], ids=["light", "dark", "phone"])
-def test_axe_finds_nothing_in_any_state(visit, options, rules):
+@pytest.mark.parametrize(("options", "kinds"), [({}, {"colours", "rules"}), ({"color_scheme": "dark"}, {"colours"}), (PHONE, {"rules"})], ids=["light", "dark", "phone"])
+def test_axe_finds_nothing_in_any_state(visit, options, kinds):
     "In the dark nothing but colours changes, and on a phone all but colours."
     page = visit(APPENDIX, **options).page
-    axe = lambda context: [(v["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for v in Axe().run(page, context=context, options={"resultTypes": ["violations"], **rules}).response["violations"] for node in v["nodes"]]
+
+    def axe():
+        found = violations(page, "figure.live", rules={"color-contrast": {"enabled": False}}) if "rules" in kinds else []
+        if "colours" in kinds:
+            assert page.evaluate(LOOKS) > 100
+            found += violations(page, {"include": [["figure.live [data-look]"]]}, runOnly=["color-contrast"])
+        return [(v["id"], node["html"][:140], node.get("failureSummary", "")[:200]) for v in found for node in v["nodes"]]
+
     tables = lambda unfold: page.evaluate("(open) => document.querySelectorAll('.live-table').forEach((node) => { node.open = open; })", unfold)
     assert page.locator("figure.live").count() == len(interactive.FIGURES)
     tables(True)
     page.wait_for_timeout(100)
-    assert page.locator(".live tbody tr").count() > 100 and axe("figure.live") == []
+    assert page.locator(".live tbody tr").count() > 100 and axe() == []
     tables(False)
     assert STATES.keys() == set(interactive.FIGURES)
     for turn in range(max(map(len, STATES.values()))):
         for name, states in STATES.items():
             put(page.locator(f"[data-figure={name}]"), states[min(turn, len(states) - 1)])
         page.wait_for_timeout(400)
-        assert axe("figure.live") == []
+        assert axe() == []
 
 
 @pytest.fixture(scope="module")
-def on_a_phone(browser, site):
+def on_a_phone(pages, site):
     "The page with every figure, on a phone."
-    one = Visit(browser, site, **PHONE)
+    one = Visit(pages, site, **PHONE)
     yield one.open(APPENDIX)
-    one.context.close()
+    one.close()
     assert one.trouble == []
 
 
@@ -1353,23 +1360,18 @@ def test_roofline_says_where_the_corner_is_what_fits_and_what_no_batch_exceeds(d
 
 
 @pytest.fixture
-def alone(browser):
+def alone(pages):
     "A function that shows HTML in an empty page without a network; what goes wrong on it is kept in `page.errors`."
-    contexts = []
+    with contextlib.ExitStack() as stack:
+        def show(html: str, **options):
+            errors = []
+            listeners = {"pageerror": lambda error: errors.append(str(error)), "console": lambda message: message.type in ("error", "warning") and errors.append(message.text)}
+            page = stack.enter_context(pages.page(listeners, **{"viewport": {"width": 900, "height": 900}, "offline": True} | options))
+            page.errors = errors
+            page.set_content(html)
+            return page
 
-    def show(html: str, **options):
-        context = browser.new_context(**({"viewport": {"width": 900, "height": 900}, "offline": True} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and page.errors.append(message.text))
-        page.set_content(html)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
+        yield show
 
 
 @pytest.mark.parametrize("one", one_of_each(), ids=lambda one: one.name)
@@ -1520,6 +1522,7 @@ def test_mask_growth_with_a_source_that_is_there_from_the_start(alone, options):
     masks = {"encoder": torch.ones(4, 4).bool(), "decoder": torch.ones(4, 4).tril().bool(), "encoder-decoder": joint}
     page = alone(f"<!doctype html><meta name=viewport content='width=device-width'>{interactive.mask_growth(masks, target, source=source, shown=1, caption='c').to_html(alone=True)}", **options)
     found = page.locator("figure.live")
+    expect(found.locator(".live-news")).to_have_count(3)
     pairs = lambda: [int(re.search(r"(\d+) pairs? in all", text)[1]) for text in found.locator(".live-news").all_inner_texts()]
     open_ = lambda: [found.locator(".live-grid").nth(panel).locator("[aria-label='reads']").count() for panel in range(3)]
     press = found.get_by_role("button", name="Generate")

@@ -26,9 +26,13 @@ def digest(*parts: str) -> str:
 def notebook_key(nb) -> str:
     "The key of a notebook as it runs."
     cells = [(cell.metadata.get("tags"), split(cell.source)[1]) for cell in nb.cells if cell.cell_type == "code"]
-    versions = repr((sys.version_info[:2], [version(name) for name in VERSIONS]))
     code = "\n".join(source for _, source in cells if parsed(source))
-    return digest(versions, *(f"{tags} {meaning(source)}" for tags, source in cells), *uses(code))
+    return digest(_versions(), *(f"{tags} {meaning(source)}" for tags, source in cells), *uses(code))
+
+
+@cache
+def _versions() -> str:
+    return repr((sys.version_info[:2], [version(name) for name in VERSIONS]))
 
 
 def code_key(code: str, package: tuple[str, ...] = ()) -> str:
@@ -76,7 +80,7 @@ def _chosen(path: Path, changed: int, name: str | None) -> list[int]:
 
 
 @cache
-def _contents(statement: ast.stmt) -> tuple[str, set[str]]:
+def _contents(statement: ast.stmt) -> tuple[str, frozenset[str]]:
     "What a statement of the package means, and the names of the results it reads."
     source = ast.unparse(statement)
     return meaning(source, words_of_errors=False), read_results(source)
@@ -147,11 +151,12 @@ def imported(source: str, package: tuple[str, ...] = ()) -> set[str]:
     return {name for name in names if name.split(".")[0] == PACKAGE}
 
 
-def read_results(source: str) -> set[str]:
+@cache
+def read_results(source: str) -> frozenset[str]:
     "The names of the recorded results that code reads: `recorded(\"heads\")`."
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
-    return {call.args[0].value for call in calls
-            if getattr(call.func, "id", getattr(call.func, "attr", "")) == "recorded" and isinstance(call.args[0], ast.Constant)}
+    return frozenset(call.args[0].value for call in calls
+                     if getattr(call.func, "id", getattr(call.func, "attr", "")) == "recorded" and isinstance(call.args[0], ast.Constant))
 
 
 def _resolved(node: ast.ImportFrom, package: tuple[str, ...]) -> str:
@@ -167,6 +172,7 @@ def _file(module: str) -> Path | None:
 # --- what code means --------------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def meaning(source: str, *, words_of_errors: bool = True) -> str:
     "The code without layout, comments and docstrings; a cell with a magic as it stands."
     if not (tree := parsed(source)):
