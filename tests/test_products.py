@@ -6,7 +6,7 @@ from torch import nn
 
 from transformer_course import products
 from transformer_course.feed_forward import ACTIVATIONS
-from transformer_course.products import Linear, linear
+from transformer_course.products import Linear, linear, linear_of
 
 ONEDNN = pytest.mark.parametrize("onednn", [True, False])
 
@@ -34,24 +34,28 @@ def test_result_and_gradients_are_those_of_pytorch(onednn, bias, axes, monkeypat
         torch.testing.assert_close(mine, other)
 
 
+OF_SEVERAL = {name: (one, 1) for name, one in ACTIVATIONS.items()} | {"a gate": (lambda gate, x: F.silu(gate) * x, 2)}
+
+
 @ONEDNN
 @pytest.mark.parametrize("rows", [1, 3, 10])
-@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_activations_give_the_same_result_and_gradients(onednn, activation, rows, monkeypatch):
+@pytest.mark.parametrize(("activation", "count"), OF_SEVERAL.values(), ids=OF_SEVERAL)
+def test_activations_give_the_same_result_and_gradients(onednn, activation, count, rows, monkeypatch):
     monkeypatch.setattr(products, "_HAS_ONEDNN", onednn and products.has_onednn())
-    parts = [made(2, rows, 7), made(3, 7), made(3)]
-    own, theirs = linear(*parts, activation=activation), F.linear(activation(parts[0]), *parts[1:])
+    read, rest = [made(2, rows, 7) for _ in range(count)], [made(3, 7), made(3)]
+    own, theirs = linear_of(activation, read, *rest), F.linear(activation(*read), *rest)
     torch.testing.assert_close(own, theirs)
     seen = torch.randn_like(own)
-    for mine, other in zip(torch.autograd.grad(own, parts, seen), torch.autograd.grad(theirs, parts, seen)):
+    for mine, other in zip(torch.autograd.grad(own, [*read, *rest], seen), torch.autograd.grad(theirs, [*read, *rest], seen)):
         torch.testing.assert_close(mine, other)
 
 
-def test_activations_are_not_kept():
-    x, weight, kept = made(64, 128), made(32, 128), []
+@pytest.mark.parametrize(("activation", "count"), OF_SEVERAL.values(), ids=OF_SEVERAL)
+def test_activations_are_not_kept(activation, count):
+    read, weight, kept = [made(64, 128) for _ in range(count)], made(32, 128), []
     with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
-        linear(x, weight, activation=F.gelu)
-    assert products.has_onednn() and sorted(one.data_ptr() for one in kept) == sorted((x.data_ptr(), weight.data_ptr()))
+        linear_of(activation, read, weight)
+    assert products.has_onednn() and sorted(one.data_ptr() for one in kept) == sorted(one.data_ptr() for one in (*read, weight))
 
 
 def test_strides_of_views_are_read_and_gradients_may_be_broadcast():
@@ -107,7 +111,7 @@ def test_a_width_that_does_not_fit_is_refused():
 
 @pytest.mark.compiled
 def test_a_compiled_graph_has_the_same_numbers():
-    compiled = torch.compile(lambda x, *parts: linear(linear(x, *parts), *parts, activation=F.gelu).sum(), fullgraph=True)
+    compiled = torch.compile(lambda x, *parts: linear_of(F.gelu, [linear(x, *parts)], *parts).sum(), fullgraph=True)
     parts = [made(2, 5, 7), made(7, 7), made(7)]
     found = torch.autograd.grad(compiled(*parts), parts)
     expected = F.linear(F.gelu(F.linear(*parts)), *parts[1:])

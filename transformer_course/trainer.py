@@ -26,7 +26,7 @@ from .architectures import GPT
 from .block import LayerNorm, RMSNorm
 from .byte_pairs import BytePairTokenizer, train_byte_pairs
 from .config import Config
-from .feed_forward import FeedForward
+from .feed_forward import FeedForward, SwiGLU
 from transformer_course.prediction import (
     DOWNLOADS,
     ByteTokenizer,
@@ -45,7 +45,7 @@ from transformer_course.processes import (
     whole_state,
     wrapped,
 )
-from .products import Linear, linear
+from .products import Linear, linear_of
 from transformer_course.runs import (
     Checkpoint,
     RunFolder,
@@ -189,17 +189,23 @@ class FastNorm(nn.Module):
         return F.rms_norm(x, shape, self.weight, self.eps)
 
 
-class LeanFeedForward(nn.Module):
-    "The layer of chapter 5, with the same parameters, which keeps half as much."
+def _gated(gate: Tensor, x: Tensor) -> Tensor:
+    return F.silu(gate) * x
 
-    def __init__(self, layer: FeedForward):
+
+class LeanFeedForward(nn.Module):
+    "A layer of chapter 5, with the same parameters, which keeps half as much."
+
+    def __init__(self, layer: FeedForward | SwiGLU):
         super().__init__()
-        self.up, self.down = Linear.sharing(layer.up), Linear.sharing(layer.down)
-        self.activation = layer.activation
+        for name, part in layer.named_children():
+            setattr(self, name, Linear.sharing(part))
+        self.activation = _gated if isinstance(layer, SwiGLU) else layer.activation
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        weight, bias = self.down.weight, self.down.bias
-        return linear(self.up(x), weight, bias, activation=self.activation)
+        *read, down = self.children()  # up; or gate and up
+        parts = [part(x) for part in read]
+        return linear_of(self.activation, parts, down.weight, down.bias)
 
 
 def fused(model: nn.Module) -> nn.Module:
@@ -212,7 +218,7 @@ def fused(model: nn.Module) -> nn.Module:
             setattr(model, name, Linear.sharing(part))
         elif isinstance(part, LayerNorm | RMSNorm):
             setattr(model, name, FastNorm(part))
-        elif isinstance(part, FeedForward):
+        elif isinstance(part, FeedForward | SwiGLU):
             setattr(model, name, LeanFeedForward(part))
         else:
             fused(part)
