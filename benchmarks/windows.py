@@ -1,10 +1,10 @@
 """Recall with full, windowed and linear attention: which part of N pairs does a small model find again? For a study of chapter 10
-(about twelve minutes of one core; every training is a task of its own).
+(about fifteen minutes of one core; every training is a task of its own).
 
     make record NAME=windows               or: python benchmarks/windows.py --workers 4
 
 A sequence holds N pairs, each a key and a value in one position, and ends with one of the keys alone. The model has to name its value.
-Trained on 1 to 64 pairs, asked about several numbers of pairs, each kind of attention at its best of three learning rates.
+Trained on 1 to 64 pairs, asked about several numbers of pairs, each kind of attention at its best of four learning rates.
 """
 import argparse
 import os
@@ -25,7 +25,7 @@ from transformer_course.flash import elu_features, linear_attention, sliding_win
 KEYS, VALUES, MOST = 128, 32, 64
 WIDTH, HEADS, LAYERS = 32, 2, 2
 STEPS, BATCH, EXAM = 700, 64, 1000
-RATES, SEEDS, PAIRS = [1e-3, 3e-3, 1e-2], [0, 1, 2], [4, 8, 16, 32, 64]
+RATES, SEEDS, PAIRS = [1e-3, 3e-3, 1e-2, 3e-2], [0, 1, 2], [4, 8, 16, 32, 64]
 
 
 def squares(x: Tensor) -> Tensor:

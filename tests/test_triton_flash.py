@@ -60,6 +60,19 @@ def test_tiles_of_any_size_give_the_same(tiles):
 
 @needs_triton
 @pytest.mark.compiled
+def test_keys_that_fill_up_a_tile_have_no_gradient():
+    "All scores are far below those of the zeros that a tile is filled up with."
+    _, k, v = inputs(1, 1, 1, 4, 20, 16)
+    q = torch.full((1, 1, 4, 16), -40.0, device=DEVICE, requires_grad=True)
+    k = (10 + k.detach()).requires_grad_()
+    found, wanted = triton_attention(q, k, v, None, False, 16, 16), attention(q, k, v)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    for one, other in zip(torch.autograd.grad(found.sum(), (q, k, v)), torch.autograd.grad(wanted.sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+@needs_triton
+@pytest.mark.compiled
 def test_scores_that_grow_and_large_scores():
     q, k, v = inputs(1, 1, 1, 40, 40, 16)
     growing = (40 * k * torch.linspace(0.1, 3, 40, device=DEVICE)[:, None]).detach()

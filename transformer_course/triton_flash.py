@@ -194,6 +194,7 @@ def _queries_kernel(
         v = _load(V + shift, columns, n_keys, WIDTH, D, True)
         weights = _weights(q, k, rows, columns, log_sum_exp, before, scale, CAUSAL)
         dscores = weights * (_product(g, tl.trans(v)) - share[:, None])
+        dscores = tl.where(columns[None, :] < n_keys, dscores, 0.0)
         dq += _product(dscores.to(k.dtype), k)
     _store(
         DQ + place * WIDTH, dq * (scale * 0.6931471805599453), rows, n_queries, WIDTH, D
