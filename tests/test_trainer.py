@@ -254,6 +254,23 @@ def test_the_fused_model_computes_what_gpt_computes_with_the_same_parameters(sha
         torch.testing.assert_close(own[name].grad, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", ["GPT-2", "LLaMA", "post-norm"])
+def test_under_autocast_norms_convert_for_products_and_change_nothing(shape):
+    config = Config(vocab_size=31, max_len=12, d_model=24, n_layers=2, n_heads=4, **SHAPES[shape])
+    torch.manual_seed(0)
+    model, batch, losses, kinds = trainer.fused(GPT(config, attention_fn=trainer.causal_attention)), torch.randint(31, (3, 11)), [], []
+    norms = [part for part in model.modules() if isinstance(part, trainer.FastNorm)]
+    for norm in norms:
+        norm.register_forward_hook(lambda *parts: kinds.append(parts[-1].dtype))
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(trainer.fused_loss(model, batch))
+        for norm in norms:
+            norm.for_products = False
+    assert kinds[:len(norms)] == [torch.bfloat16 if config.norm_first else torch.float32] * len(norms)
+    assert kinds[len(norms):] == [torch.float32] * len(norms) and torch.equal(*losses)
+
+
 def test_fused_keeps_the_parameters_themselves():
     plain = GPT(Config(vocab_size=31, max_len=12, d_model=24, n_layers=1, n_heads=4))
     before = dict(plain.named_parameters())

@@ -174,19 +174,26 @@ def open_data(folder: Path) -> Data:
 
 # %% ../nbs/08c_trainer.ipynb #9524b981
 class FastNorm(nn.Module):
-    "A norm of chapter 6, with the same parameters, in one call of PyTorch."
+    """A norm of chapter 6, with the same parameters, in one call of PyTorch.
 
-    def __init__(self, norm: LayerNorm | RMSNorm):
+    If only products read its result, autocast would convert it for each of them; then
+    it is converted here, once.
+    """
+
+    def __init__(self, norm: LayerNorm | RMSNorm, *, for_products: bool = False):
         super().__init__()
         self.eps, self.weight = norm.eps, norm.weight
         self.bias = getattr(norm, "bias", None)
-        self.centred = isinstance(norm, LayerNorm)
+        self.centred, self.for_products = isinstance(norm, LayerNorm), for_products
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = self.weight.shape
+        shape, kind = self.weight.shape, x.device.type
         if self.centred:
-            return F.layer_norm(x, shape, self.weight, self.bias, self.eps)
-        return F.rms_norm(x, shape, self.weight, self.eps)
+            y = F.layer_norm(x, shape, self.weight, self.bias, self.eps)
+        else:
+            y = F.rms_norm(x, shape, self.weight, self.eps)
+        half = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
+        return y.to(torch.get_autocast_dtype(kind)) if half and self.for_products else y
 
 
 def _gated(gate: Tensor, x: Tensor) -> Tensor:
@@ -217,7 +224,8 @@ def fused(model: nn.Module) -> nn.Module:
         if type(part) is nn.Linear:
             setattr(model, name, Linear.sharing(part))
         elif isinstance(part, LayerNorm | RMSNorm):
-            setattr(model, name, FastNorm(part))
+            first = getattr(model, "norm_first", True)  # else the norm makes the stream
+            setattr(model, name, FastNorm(part, for_products=first))
         elif isinstance(part, FeedForward | SwiGLU):
             setattr(model, name, LeanFeedForward(part))
         else:
