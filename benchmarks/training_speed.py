@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from builder.records import record
 from transformer_course.architectures import GPT
 from transformer_course.config import Config
-from transformer_course.trainer import causal_attention, fused, fused_loss
+from transformer_course.trainer import causal_attention, fused, fused_loss, lean
 from transformer_course.training import train_step
 
 torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def plain(config):
 
 
 def ours(config):
-    return OverLogits(fused(GPT(config, attention_fn=causal_attention)))
+    return OverLogits(lean(fused(GPT(config, attention_fn=causal_attention))))
 
 
 class NanoGPT(nn.Module):

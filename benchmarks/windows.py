@@ -1,10 +1,10 @@
 """Recall with full, windowed and linear attention: which part of N pairs does a small model find again? For a study of chapter 10
-(about fifteen minutes of one core; every training is a task of its own).
+(about twenty minutes of one core; every training is a task of its own).
 
     make record NAME=windows               or: python benchmarks/windows.py --workers 4
 
 A sequence holds N pairs, each a key and a value in one position, and ends with one of the keys alone. The model has to name its value.
-Trained on 1 to 64 pairs, asked about several numbers of pairs, each kind of attention at its best of four learning rates.
+Trained on 1 to 64 pairs, asked about several numbers of pairs, each kind of attention at the best of four learning rates for all seeds.
 """
 import argparse
 import os
@@ -108,16 +108,16 @@ def train(kind: str, rate: float, seed: int) -> dict:
 
 
 def measured(pool) -> dict:
-    "The learning rate by the first seed, on sequences of their own, then the other seeds."
-    first = {(kind, rate): pool.submit(train, kind, rate, SEEDS[0]) for kind in KINDS for rate in RATES}
-    best = {kind: max(RATES, key=lambda rate: first[kind, rate].result()["choice"]) for kind in KINDS}
-    more = {kind: [pool.submit(train, kind, best[kind], seed) for seed in SEEDS[1:]] for kind in KINDS}
+    "Every kind at every learning rate with every seed; the rate by all seeds, on sequences of their own."
+    found = {(kind, rate): [pool.submit(train, kind, rate, seed) for seed in SEEDS] for kind in KINDS for rate in RATES}
     rows = []
-    for kind, rate in best.items():
-        runs = [run.result() for run in (first[kind, rate], *more[kind])]
-        rows.append({"attention": kind, "rate": rate, "accuracy": [run["accuracy"] for run in runs],
-                     "choices": {f"{r:g}": first[kind, r].result()["choice"] for r in RATES}})
-        print(kind, rate, rows[-1]["accuracy"], flush=True)
+    for kind in KINDS:
+        runs = {rate: [run.result() for run in found[kind, rate]] for rate in RATES}
+        choices = {rate: sum(run["choice"] for run in runs[rate]) / len(SEEDS) for rate in RATES}
+        rate = max(choices, key=choices.get)
+        rows.append({"attention": kind, "rate": rate, "accuracy": [run["accuracy"] for run in runs[rate]],
+                     "choices": {f"{r:g}": choice for r, choice in choices.items()}})
+        print(kind, rows[-1], flush=True)
     setup = {"keys": KEYS, "values": VALUES, "most": MOST, "width": WIDTH, "heads": HEADS, "layers": LAYERS, "steps": STEPS,
              "batch": BATCH, "exam": EXAM, "rates": RATES, "seeds": len(SEEDS), "pairs": PAIRS}
     return {"setup": setup, "rows": rows}

@@ -238,7 +238,7 @@ def test_the_fused_model_computes_what_gpt_computes_with_the_same_parameters(sha
     config = Config(vocab_size=31, max_len=12, d_model=24, n_layers=2, n_heads=4, **SHAPES[shape])
     torch.manual_seed(0)
     plain = GPT(config)
-    fast = trainer.fused(GPT(config, attention_fn=trainer.causal_attention))
+    fast = trainer.lean(trainer.fused(GPT(config, attention_fn=trainer.causal_attention)))
     own = dict(fast.named_parameters())
     assert own.keys() == dict(plain.named_parameters()).keys() and fast.state_dict().keys() == plain.state_dict().keys()
     with torch.no_grad():
@@ -274,7 +274,7 @@ def test_under_autocast_norms_convert_for_products_and_change_nothing(shape):
 def test_fused_keeps_the_parameters_themselves():
     plain = GPT(Config(vocab_size=31, max_len=12, d_model=24, n_layers=1, n_heads=4))
     before = dict(plain.named_parameters())
-    after = dict(trainer.fused(plain).named_parameters())
+    after = dict(trainer.lean(trainer.fused(plain)).named_parameters())
     assert before.keys() == after.keys() and all(after[name] is before[name] for name in before)
 
 

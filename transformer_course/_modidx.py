@@ -2961,6 +2961,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'transformer_course.trainer.fused': ('trainer.html#fused', 'transformer_course/trainer.py'),
                                             'transformer_course.trainer.fused_loss': ( 'trainer.html#fused_loss',
                                                                                        'transformer_course/trainer.py'),
+                                            'transformer_course.trainer.lean': ('trainer.html#lean', 'transformer_course/trainer.py'),
                                             'transformer_course.trainer.load_run': ( 'trainer.html#load_run',
                                                                                      'transformer_course/trainer.py'),
                                             'transformer_course.trainer.log': ('trainer.html#log', 'transformer_course/trainer.py'),
