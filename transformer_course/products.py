@@ -122,7 +122,7 @@ def linear_of(
     weight: Float[Tensor, "e d"],
     bias: Tensor | None = None,
 ) -> Float[Tensor, "*b e"]:
-    """`linear` of activation(*parts), which is computed again for the gradients.
+    """`linear` of `activation(*parts)`, which is computed again for the gradients.
 
     The activation makes each number from the numbers at the same place in all parts.
     The parts are kept and the activations are not, except where PyTorch multiplies and
