@@ -26,13 +26,9 @@ def digest(*parts: str) -> str:
 def notebook_key(nb) -> str:
     "The key of a notebook as it runs."
     cells = [(cell.metadata.get("tags"), split(cell.source)[1]) for cell in nb.cells if cell.cell_type == "code"]
+    versions = repr((sys.version_info[:2], [version(name) for name in VERSIONS]))
     code = "\n".join(source for _, source in cells if parsed(source))
-    return digest(_versions(), *(f"{tags} {meaning(source)}" for tags, source in cells), *uses(code))
-
-
-@cache
-def _versions() -> str:
-    return repr((sys.version_info[:2], [version(name) for name in VERSIONS]))
+    return digest(versions, *(f"{tags} {meaning(source)}" for tags, source in cells), *uses(code))
 
 
 def code_key(code: str, package: tuple[str, ...] = ()) -> str:
