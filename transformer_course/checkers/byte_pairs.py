@@ -597,7 +597,7 @@ find_the_bug_exercise = Exercise(
     importance=4,
     minutes=10,
     task=r"""
-A decoder that has been tested on English for weeks. In other languages, a � stands here and there where a letter should be, and after an emoji there are four.
+A decoder that has been tested on English for weeks. In other languages, � stand here and there where a letter should be, and in place of an emoji there are four.
 The tokens are right. Which step sees less than it needs?
 """,
     hints=[

@@ -304,8 +304,8 @@ Queries may have read no key of a set, or of both.
     hints=[
         "A query read one key in the first set and ninety-nine in the second, all with "
         "the same score. With which weights are its two outputs mixed?",
-        "The weights of the two outputs sum to 1. And the result must not change if "
-        "1,000 is added to both log-sum-exps, apart from its own.",
+        "The weights of the two outputs sum to 1. If 1,000 is added to both "
+        "log-sum-exps, the output must not change, and the new one grows by 1,000.",
         "The new lse is log(exp(lse_1) + exp(lse_2)), computed without overflow. The "
         "weight of a set is exp(its lse - the new lse). Where both are -inf, it is 0.",
     ],
@@ -1415,12 +1415,12 @@ find_the_bug_exercise = Exercise(
     minutes=20,
     task=r"""
 Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, so a test with square tiles finds nothing.
-With tiles of more queries than keys, some of its outputs are wrong. They are plausible numbers: training runs, and the loss is only a little worse.
+With other tiles, such as 4 queries by 2 keys, some of its outputs are wrong. They are plausible numbers: training runs, and the loss is only a little worse.
 Find the line, and repair it. Tiles in the future have to be skipped as before.
 """,
     hints=[
         "Exact attention does not depend on its tiles. With which sizes is the result "
-        "another one: when the tile of queries is larger, or that of keys?",
+        "another one? Try 4 by 2, 2 by 4, and 2 by 3.",
         "8 tokens, tiles of 4 queries and 2 keys. Write down which keys the last query "
         "reads, and which it should read.",
         "The loop ends when a tile of keys begins in the future. In whose future: that "

@@ -351,7 +351,7 @@ cached_step_exercise = Exercise(
     minutes=25,
     task=r"""
 Multi-head attention for one new token per text, after a prompt whose keys and values are in the cache.
-The new token has a position: that of the tokens before it, counted from 0, plus one. It reads all of them, and itself.
+The new token has a position: positions count from 0, so it is the number of tokens before it. It reads all of them, and itself.
 Return what it reads, and the cache for the next step. What you return must be what the whole text would give at that place, without a cache.
 Your `append` is of use here.
 """,
