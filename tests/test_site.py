@@ -236,7 +236,18 @@ def test_the_front_door_leads_to_the_introduction(visit, site):
     one = visit("search.html")
     one.page.goto(f"{site}/")
     one.page.wait_for_url("**/book/intro.html")
-    assert one.outside == [] and one.errors == []
+    assert one.trouble == []
+
+
+def test_the_front_door_is_a_page_of_its_own_where_nothing_leads_on(browser, site):
+    "A browser that does not refresh shows a link, a title and the icon; without one named, it would ask for /favicon.ico, which is not there."
+    page = browser.new_page(java_script_enabled=False)
+    page.route("**/index.html", lambda route: route.fulfill(body=re.sub(r"<meta http-equiv=.refresh.*?>", "", route.fetch().text()), content_type="text/html"))
+    page.goto(f"{site}/index.html")
+    assert page.title() == "The Transformer Course" == page.get_by_role("link").inner_text()
+    icon = page.locator("link[rel=icon]").get_attribute("href")
+    assert page.request.get(urljoin(page.url, icon)).ok and page.request.get(urljoin(page.url, page.get_by_role("link").get_attribute("href"))).ok
+    page.close()
 
 
 def test_search_finds_a_word_and_leads_to_it(visit):
