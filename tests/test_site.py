@@ -236,7 +236,7 @@ def test_the_front_door_leads_to_the_introduction(visit, site):
     one = visit("search.html")
     one.page.goto(f"{site}/")
     one.page.wait_for_url("**/book/intro.html")
-    assert one.trouble == []
+    assert one.outside == [] and one.errors == []
 
 
 def test_the_front_door_is_a_page_of_its_own_where_nothing_leads_on(browser, site):
