@@ -214,7 +214,7 @@ You may run the layers by hand, or use hooks.
     X3b  The mask is upside down
         .tril() => .triu()
         or .tril() => .triu(1)
-        The mask is True where query t may read key s: at s ≤ t, below the diagonal.
+        The mask is True where query t may read key s: at s ≤ t, on the diagonal and below it.
     X3c  A token does not read itself
         .tril() => .tril(-1)
         The diagonal belongs to the mask: a token reads itself.
@@ -754,7 +754,7 @@ Zero ablation replaces what the head finds by zeros. Mean ablation replaces it b
         ? Do columns of `output(x)` belong to a head?
     Z9  The queries are silenced
         := reads_evenly
-        A query of zeros gives even weights: the head still finds the mean of the values before it.
+        A query of zeros gives even weights: the head still finds the mean of the values up to its own.
     Z11  The change
         := lambda model, tokens, *where, **how: model(tokens) - right(model, tokens, *where, **how)
         or := lambda model, tokens, *where, **how: right(model, tokens, *where, **how) - model(tokens)
@@ -922,7 +922,7 @@ Begin with the embedding, and end with what the last layer returns. Everything t
     V5b  The mask is upside down
         .tril() => .triu()
         or .tril() => .triu(1)
-        The mask is True where query t may read key s: at s ≤ t, below the diagonal.
+        The mask is True where query t may read key s: at s ≤ t, on the diagonal and below it.
     V5c  A token does not read itself
         .tril() => .tril(-1)
         The diagonal belongs to the mask: a token reads itself.

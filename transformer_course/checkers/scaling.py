@@ -186,7 +186,7 @@ To try it, take `PRESETS["gpt2"]` from `transformer_course.config`: one of its b
     variants=r"""
     C8  Keys and values counted for all query heads
         config.n_kv_heads * config.d_head => config.d_model
-        Off by 2 d (d - d_kv): grouped heads share keys and values, and those matrices have n_kv_heads · d_head columns.
+        Off by 2 d (d - d_kv) without counting biases: grouped heads share keys and values, and those matrices have n_kv_heads · d_head columns.
         ? Which shape has the map to keys if 6 query heads share 2 key-value heads?
     C8b  The width of a head is missing
         config.n_kv_heads * config.d_head => config.n_kv_heads
@@ -208,7 +208,7 @@ To try it, take `PRESETS["gpt2"]` from `transformer_course.config`: one of its b
         = 2 * d * d + => = d * d +
         or = 2 * d * d + => = d * d +
         biases = 2 * d + => biases = d +
-        Off by d²: to queries, to keys, to values, *and* back.
+        Off by d² without counting biases: to queries, to keys, to values, *and* back.
     C8f  An attention of one key-value matrix
         2 * d * d_kv => d * d_kv
         Keys and values have a matrix each.
@@ -217,7 +217,7 @@ To try it, take `PRESETS["gpt2"]` from `transformer_course.config`: one of its b
         The heads share the d columns: the number of heads changes nothing.
     C3  SwiGLU counted with two matrices
         2 if config.activation == "swiglu" else 1 => 1
-        Off by d · d_ff: a gated layer has three matrices, gate, up and down.
+        Off by d · d_ff, and by d_ff more where there are biases: a gated layer has three matrices, gate, up and down.
         ? What is the gate of SwiGLU computed with?
     C3b  Three matrices in every feed-forward layer
         2 if config.activation == "swiglu" else 1 => 2
@@ -1046,15 +1046,15 @@ Then compare the step with the machine. One of the two takes longer: the arithme
     C15m  FLOPs against bytes
         work / operations > moved / bandwidth => work > moved
         or work / operations > moved / bandwidth => work / moved > 2
-        Compare times: FLOPs by operations a second, bytes by bytes a second.
+        Compare times: FLOPs divided by operations a second, bytes divided by bytes a second.
         ? How long does the machine take for the FLOPs, and how long for the bytes?
     C15n  Always arithmetic
         work / operations > moved / bandwidth => work / moved > bandwidth / operations
         or work / operations > moved / bandwidth => operations > bandwidth
-        You always say "arithmetic". The corner is operations by bandwidth, in FLOPs per byte: compare the intensity with it.
+        You always say "arithmetic". The corner is operations divided by bandwidth, in FLOPs per byte: compare the intensity with it.
     C15o  Always bytes
         work / operations > moved / bandwidth => operations < bandwidth
-        You always say "bytes". The corner is operations by bandwidth, in FLOPs per byte: compare the intensity with it.
+        You always say "bytes". The corner is operations divided by bandwidth, in FLOPs per byte: compare the intensity with it.
     C15p  The rule of thumb decides
         work / operations > moved / bandwidth => 2 * n_tokens / n_bytes > operations / bandwidth
         or work / operations > moved / bandwidth => n_tokens > operations / bandwidth

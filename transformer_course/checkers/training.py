@@ -1534,8 +1534,8 @@ Which line sees numbers that it should not see?
     L15g  Neither multiplied nor divided
         (loss * scale).backward() => loss.backward()
         p.grad / scale => p.grad
-        In exact numbers that is the same. In 16 bits, gradients below 6 · 10⁻⁸ become 0, and the others are coarse: multiply the loss, divide the gradients.
-        ? Which is the smallest positive number of 16 bits?
+        In exact numbers that is the same. In float16, gradients below 3 · 10⁻⁸ become 0, and the next larger ones are coarse: multiply the loss, divide the gradients.
+        ? Which is the smallest positive number of float16?
     L15f  Infinite gradients are used
         if norm.isfinite(): => if True:
         One step with a gradient that is not finite, and the parameters are lost. Leave it out.
