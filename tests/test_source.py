@@ -82,6 +82,21 @@ def test_a_chapter_has_a_notebook_of_exercises_and_announces_each_of_them(path):
     assert sorted(announced) == sorted(one.id for one in exercises.of_chapter(path.stem))
 
 
+NUMBERS = "One Two Three Four Five Six Seven Eight Nine".split()
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
+def test_a_chapter_ends_with_its_studies_its_exercises_and_what_comes_next(path):
+    from transformer_course import exercises
+
+    end = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown").split("## Summary")[1]
+    count = len(exercises.of_chapter(path.stem))
+    assert f"**Practise** [{NUMBERS[count - 1]} exercise{'s' * (count > 1)}](exercises/{path.name}), " in end
+    deeper = re.findall(r"\(studies/(\S+)\)", "".join(re.findall(r"^\*\*Go deeper\*\* (.*)$", end, re.M)))
+    assert {one.name for one in studies() if one.name.split("_")[0] == path.stem.split("_")[0]} <= set(deeper)
+    assert re.search(r"^\*\*Next\*\* ", end, re.M) or path == chapters()[-1]
+
+
 def listed(entries) -> list[str]:
     return [file for entry in entries for file in [entry["file"], *listed(entry.get("sections", ()))]]
 
