@@ -2,8 +2,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from builder import PACKAGE, ROOT, chapters
 
 
@@ -16,13 +14,9 @@ def test_every_chapter_has_its_tests():
     assert len(chapters()) >= 5 and all((ROOT / f"tests/test_{topic_of(path)}.py").is_file() for path in chapters())
 
 
-TOPICS = [*map(topic_of, chapters()), "config", "drawings"]
-
-
-@pytest.mark.parametrize("topics", [TOPICS[::2], TOPICS[1::2]], ids=["one half", "the other"])
-def test_annotations_hold_while_the_tests_run(topics):
-    "In two processes, because to check annotations from the first import on takes a new one."
-    files = [f"tests/test_{topic}.py" for topic in topics]
+def test_annotations_hold_while_the_tests_run():
+    "In a process of its own, because annotations are checked from the first import on."
+    files = [f"tests/test_{topic}.py" for topic in [*map(topic_of, chapters()), "config", "drawings"]]
     done = subprocess.run([sys.executable, "-m", "pytest", *files, "--hypothesis-profile=few", "-m", "not refusal and not compiled and not trained", "-p", "no:cacheprovider",
                            f"--jaxtyping-packages={PACKAGE},typechecker.check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
