@@ -93,6 +93,12 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path, whole, text, number):
     assert jobs.bits(out) == jobs.bits(whole)
 
 
+def test_ctrl_c_ends_at_once_while_the_text_is_read(tmp_path, text, monkeypatch):
+    monkeypatch.setattr(trainer, "prepare_data", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(Settings(**HERE | {"data": text}), tmp_path / "run")
+
+
 @pytest.mark.trained
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_a_damaged_checkpoint_costs_a_few_steps_and_no_bit(tmp_path, whole, text, damage):
@@ -291,7 +297,11 @@ def test_the_options_of_the_command_are_the_settings():
 @pytest.mark.parametrize(("options", "said"), [
     ({"steps": 0}, "steps=0 must be at least 1"),
     ({"learning_rate": 0.0}, "learning_rate=0.0"),
+    ({"learning_rate": math.nan}, "learning_rate=nan must be a number above 0"),
+    ({"weight_decay": math.nan}, "weight_decay=nan must be a number of at least 0"),
     ({"seed": -1}, "seed=-1"),
+    ({"sample_tokens": -1}, "sample_tokens=-1"),
+    ({"data": ""}, "data='' names no text"),
     ({"preset": "bert-base"}, "preset='bert-base' is not one of laptop, tiny, small, gpt2"),
     ({"tokenizer": "words"}, "tokenizer='words' is not one of"),
     ({"dtype": "float8"}, "dtype='float8' is not one of"),
@@ -335,9 +345,12 @@ def test_another_model_does_not_fit_a_checkpoint(tmp_path, whole, text, options,
 def test_another_text_does_not_fit_a_run(tmp_path, whole):
     out = copy(whole, tmp_path)
     (tmp_path / "other").write_text(TEXT[:-1] + "x")
-    with pytest.raises(ValueError, match="the text is [0-9a-f]{14}, not [0-9a-f]{14}"):
-        train(Settings(**jobs.SMALL | {"data": str(tmp_path / "other")}), out, resume=True)
-    assert jobs.bits(out) == jobs.bits(whole)
+    kept = (out / "data/tokenizer.json").read_text()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the text is [0-9a-f]{20}, not [0-9a-f]{20}"):
+            train(Settings(**jobs.SMALL | {"data": str(tmp_path / "other")}), out, resume=True)
+        (out / "data/train.bin").write_bytes(b"no tokens")                # the run knows its text without them
+    assert jobs.bits(out) == jobs.bits(whole) and (out / "data/tokenizer.json").read_text() == kept
 
 
 @pytest.mark.trained
@@ -360,6 +373,37 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, text
     assert runs.load_checkpoint(out / "checkpoints").step == 7
 
 
+@pytest.mark.trained
+def test_a_validation_that_is_no_number_ends_the_run_before_it_writes(tmp_path, text):
+    with pytest.raises(FloatingPointError, match="is no number by step 5; try a learning rate below 1000000.0"):
+        train(Settings(**HERE | {"data": text, "learning_rate": 1e6, "eval_every": 5, "log_every": 10, "warmup": 0}), tmp_path / "run")
+    assert not (tmp_path / "run/samples").exists()
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("below", ["run", "a/run"])
+def test_a_run_is_no_part_of_its_text(tmp_path, below):
+    (tmp_path / "text.txt").write_text(TEXT)
+    with pytest.raises(ValueError, match="would be a part of its text"):
+        train(Settings(**HERE | {"data": str(tmp_path)}), tmp_path / below)
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_byte_pairs_are_learned_from_the_training_text_alone(tmp_path):
+    text = "the cat " * 90 + "zq" * 40                                # its last tenth holds all pairs of z and q
+    (tmp_path / "text.txt").write_text(text)
+    prepare_data(Settings(data=str(tmp_path / "text.txt"), tokenizer="byte-pairs", vocab_size=260), tmp_path / "run")
+    assert all("z" not in open_data(tmp_path / "run").tokenizer.decode([token]) for token in range(256, 260))
+
+
+@pytest.mark.refusal
+def test_one_command_at_a_time_trains_in_a_folder(tmp_path, text):
+    out = tmp_path / "run"
+    with runs.RunFolder(out).alone(), pytest.raises(ValueError, match="another command trains in .*run now"):
+        train(Settings(**HERE | {"data": text}), out)
+    assert train(Settings(**HERE | {"data": text, "steps": 1}), out).step == 1
+
+
 # --- the commands -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -378,12 +422,25 @@ def test_the_commands_train_resume_and_generate(tmp_path, text, command):
     assert done.exit_code == 0 and "parameters" in done.output and "nats per character" in done.output
     refused = command("train", "--out", out, "--data", text)
     assert refused.exit_code == 2 and "holds a run: --resume continues it" in refused.output
+    mistyped = command("train", "--out", f"{out}x", "--resume")
+    assert mistyped.exit_code == 2 and "holds no run to go on with" in mistyped.output.replace("\n", "") and not out.with_name("runx").exists()
     more = command("train", "--out", out, "--resume", "--steps", 12)                              # all other options are the run's own
     assert more.exit_code == 0 and "continues after step 10" in more.output
     said = json.loads((out / "run.json").read_text())["settings"]
     assert said == dataclasses.asdict(Settings(**HERE | {"data": text, "steps": 12}))
     written = [command("generate", out, "--prompt", "The ", "--tokens", 8, "--seed", seed).output for seed in (0, 0, 1)]
     assert written[0].startswith("The ") and len(written[0]) == 13 and written[0] == written[1] != written[2]
+    assert command("generate", out, "--tokens", 0).output == open_data(out / "data").tokenizer.decode(open_data(out / "data").validation.tokens[:8].tolist()) + "\n"
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
+def test_too_little_memory_is_said_in_a_line(tmp_path, text, command, monkeypatch, error):
+    def full(*_):
+        raise error
+    monkeypatch.setattr(trainer, "advance", full)
+    done = command("train", "--out", tmp_path / "run", "--data", text, "--batch-size", 7)
+    assert done.exit_code == 2 and "not enough memory for batch_size=7" in done.output.replace("\n", " ") and "Traceback" not in done.output
 
 
 @pytest.mark.trained
@@ -439,6 +496,7 @@ def test_what_a_finished_run_refuses_and_warns_of(tmp_path, whole, text, command
     (["train", "--out", "{}/run", "--data", "{}/binary"], 2, "not UTF-8"),
     (["train", "--out", "{}/run", "--preset", "huge"], 2, "is not one of"),
     (["train", "--out", "{}/empty/run", "--steps", "1"], 3, "Not a directory"),
+    (["train", "--out", "{}/empty", "--steps", "1"], 2, "is a file; a run needs a folder"),
     (["generate", "{}/nothing"], 2, "holds no checkpoint"),
     (["generate", "{}/nothing", "--temperature", "-1"], 2, "temperature"),
 ])

@@ -10,6 +10,9 @@ __all__ = ['app', 'console', 'COLOURS', 'MARKS', 'Chapter', 'Id', 'STATUSES', 'l
 import importlib
 import json
 import math
+import os
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,7 +125,8 @@ def check(
     path = _file(what)
     chosen = [one.id for one in _of(path.stem) if only in (None, one.id)]
     if not chosen:
-        raise _stop(f"{only} is not an exercise of {path.stem}")
+        ids = ", ".join(one.id for one in _of(path.stem))
+        raise _stop(f"{only} is not an exercise of {path.stem}; these are: {ids}")
     if not watch and (said := _not_python(path)):
         raise _stop(said)
     checked = _version(path)
@@ -190,6 +194,8 @@ def _show(verdict: Verdict) -> None:
         line = f"{MARKS[verdict.status]} {verdict.exercise}: {verdict.status}"
         console.print(Text(line, style=colour))
         said = str(verdict).split("\n", 1)[1]
+        for unsaved in re.findall(r"\(Progress could not be saved.*\)", said):
+            console.print(Text(unsaved, style="red"), soft_wrap=True)
         if verdict.status == "not tried" and not said.strip().startswith("Not tried"):
             console.print(Text(said, style="dim"), soft_wrap=True)
         return
@@ -229,7 +235,10 @@ def hint(
     "Show the next hint for an exercise."
     _known(id)
     note = exercises.hint(id, number)
-    console.print(Markdown(f"**{note.headline}**\n\n{note.text}"))
+    text = note.text.replace(
+        f'`solution("{id}")`', f"`transformer-course solution {id}`"
+    )
+    console.print(Markdown(f"**{note.headline}**\n\n{text}"))
 
 
 @app.command()
@@ -364,9 +373,9 @@ def train(
 ) -> None:
     """Train a language model on a text. Run it under torchrun for several processes.
 
-    The exit status is 0 when done, 2 if something is refused, 3 if the disk is full, 4
-    if the loss is no number, 5 if another process ended, and 130 or 143 after Ctrl-C or
-    SIGTERM, which save first.
+    The exit status is 0 when done, 2 if something is refused, 3 if something can't be
+    fetched, read or written, as on a full disk, 4 if the loss is no number, 5 if
+    another process ended, and 130 or 143 after Ctrl-C or SIGTERM, which save first.
     """
     options = dict(context.params)
     out, resume = options.pop("out"), options.pop("resume")
@@ -375,11 +384,22 @@ def train(
         if resume:
             sources = {name: context.get_parameter_source(name) for name in options}
             given = {k: v for k, v in options.items() if sources[k].name != "DEFAULT"}
-            options |= trainer.saved_settings(out) | given
+            saved = trainer.saved_settings(out)
+            if not saved and "data" not in given:
+                said = "without --resume, one begins there"
+                raise ValueError(f"{out} holds no run to go on with; {said}")
+            options |= saved | given
         settings = Settings(**options)
         result = trainer.train(settings, out, resume=resume, say=_say, progress=True)
-    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         kinds = [kind.__name__ for kind in type(error).__mro__]
+        full = {"MemoryError", "OutOfMemoryError"} & {*kinds}
+        if full or "can't allocate memory" in str(error):
+            said = (
+                f"not enough memory for batch_size={settings.batch_size} and this model"
+            )
+            less = "a larger --accumulate, --checkpoint-activations, a smaller model"
+            raise _stop(f"{said}: try a smaller --batch-size, {less}") from None
         status = [STATUSES[kind] for kind in kinds if kind in STATUSES]
         if not status:
             raise
@@ -389,17 +409,20 @@ def train(
         raise typer.Exit(128 + result.signal)
     if result.per_character is not None:
         _say(f"validation loss: {result.per_character:.3f} nats per character")
-    _say(f"It writes: transformer-course generate {out} --prompt 'The '")
+    _say(f"It writes: transformer-course generate {shlex.quote(str(out))}")
 
 
 def _say(said: str) -> None:
-    tqdm.write(said)  # above the progress bar
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of torchrun
+        tqdm.write(said)  # above the progress bar
 
 
 @app.command()
 def generate(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    prompt: Annotated[str, _option("What it goes on from.")] = "The ",
+    prompt: Annotated[
+        str | None, _option("What it goes on from; else the held-out text's start.")
+    ] = None,
     tokens: Annotated[int, _option("How many it writes.", min=0)] = 300,
     temperature: Annotated[float, _option("0 takes the likeliest.", min=0)] = 0.8,
     seed: Annotated[int, _option("Decides what is drawn.", min=0)] = 0,
@@ -410,7 +433,9 @@ def generate(
     shown = ""
     try:
         model, tokenizer = trainer.load_run(folder, device)
-        if not (begun := tokenizer.encode(prompt)):
+        if prompt is None:
+            begun = trainer.open_data(folder / "data").validation.tokens[:8].tolist()
+        elif not (begun := tokenizer.encode(prompt)):
             raise ValueError("--prompt is empty: give it one character or more")
         for text in _texts(model, tokenizer, begun, tokens, temperature, seed):
             print(text.removeprefix(shown), end="", flush=True)

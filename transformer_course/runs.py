@@ -12,11 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 # %% ../nbs/tools/runs.ipynb #33b19d2e
@@ -221,6 +223,22 @@ class RunFolder:
         self.path, self.first = path, first
         self.say = say if say and first else lambda said: None
         self.checkpoints, self.log = path / "checkpoints", path / "log.csv"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        "Nobody else trains there meanwhile. Raises ValueError where somebody does."
+        if self.path.is_file():
+            raise ValueError(f"{self.path} is a file; a run needs a folder")
+        if not self.first:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"another command trains in {self.path} now") from None
+        with lock:
+            yield
 
     def find(self, resume: bool) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins.

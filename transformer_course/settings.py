@@ -6,6 +6,7 @@
 __all__ = ['SIZES', 'Settings']
 
 # %% ../nbs/tools/settings.ipynb #854c1ee3
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,11 +81,14 @@ class Settings:
         for name in (*counts, "log_every", "eval_every", "save_every"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
-        if self.learning_rate <= 0 or self.max_norm <= 0 or self.seed < 0:
-            raise ValueError(
-                f"learning_rate={self.learning_rate} and max_norm={self.max_norm} "
-                f"must be more than 0, and seed={self.seed} at least 0"
-            )
+        for name in ("learning_rate", "max_norm"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}={value} must be a number above 0")
+        for name in ("weight_decay", "seed", "sample_tokens"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}={value} must be a number of at least 0")
+        if self.data == "":
+            raise ValueError("data='' names no text")
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")

@@ -54,6 +54,7 @@ from transformer_course.runs import (
 )
 from .settings import Settings
 from transformer_course.token_files import (
+    TRAIN_SHARE,
     Survey,
     TokenFile,
     batch_at,
@@ -95,7 +96,8 @@ def _make_tokenizer(settings: Settings, pieces: Callable, found: Survey) -> Toke
         return ByteTokenizer()
     if settings.tokenizer == "characters":
         return CharTokenizer(found.alphabet)
-    return train_byte_pairs(_first(pieces(), _LEARNED_FROM), settings.vocab_size)
+    length = min(_LEARNED_FROM, int(TRAIN_SHARE * found.length))  # none held out
+    return train_byte_pairs(_first(pieces(), length), settings.vocab_size)
 
 
 class _Fast:
@@ -146,8 +148,13 @@ def prepare_data(settings: Settings, folder: Path, *, resume: bool = False) -> N
     """Write tokenizer.json, train.bin and validation.bin, unless they are there.
 
     The last tenth of the characters is held out. Raises ValueError where the text can't
-    be read, and where a run is resumed on another text or with another tokenizer.
+    be read or holds the folder, and where a run is resumed on another text or with
+    another tokenizer.
     """
+    source = Path(settings.data).resolve() if settings.data else None
+    if source and source.is_dir() and folder.resolve().is_relative_to(source):
+        said = f"the run in {folder.parent} would be a part of its text {settings.data}"
+        raise ValueError(f"{said}: choose a folder for it that is not below the text")
     folder.mkdir(parents=True, exist_ok=True)
     pieces = partial(_text, settings.data)
     found, made_by = survey(pieces()), settings.tokenizer
@@ -157,11 +164,13 @@ def prepare_data(settings: Settings, folder: Path, *, resume: bool = False) -> N
     files = [TokenFile(folder / name) for name in ("train", "validation")]
     if all(file.fits(**known) for file in files):
         return
-    if resume and files[0].fits():
-        then = {name: files[0].header[name] for name in known}
-        wrong = [name for name in known if then[name] != known[name]]
-        said = [f"the {n} is {known[n][:14]}, not {then[n][:14]}" for n in wrong]
-        raise ValueError(f"the run in {folder.parent} had another: {'; '.join(said)}")
+    then = _saved(folder.parent).get("data", {}) if resume else {}
+    now = {name: value[:20] for name, value in known.items()}
+    if wrong := [name for name in then if then[name] != now[name]]:
+        said = "; ".join(
+            f"the {name} is {now[name]}, not {then[name]}" for name in wrong
+        )
+        raise ValueError(f"the run in {folder.parent} began with another: {said}")
     tokenizer = _make_tokenizer(settings, pieces, found)
     _save_tokenizer(tokenizer, folder / "tokenizer.json")
     write_split(folder, pieces, _encoder(tokenizer), found.length, **known)
@@ -325,10 +334,14 @@ def mean_losses(training: Training) -> list[float]:
     if not training.losses:
         return []
     means = training.processes.mean(torch.stack(training.losses)).tolist()
-    if not np.isfinite(means).all():
+    _check_numbers(training, means)
+    return means
+
+
+def _check_numbers(training: Training, losses: float | list[float]) -> None:
+    if not np.isfinite(losses).all():
         said = f"try a learning rate below {training.settings.learning_rate}"
         raise FloatingPointError(f"a loss is no number by step {training.step}; {said}")
-    return means
 
 
 def save_training(training: Training, folder: RunFolder) -> None:
@@ -393,6 +406,7 @@ def validate(training: Training, data: Data, folder: RunFolder) -> float:
     with torch.autocast(device.type, training.dtype, enabled=bool(training.dtype)):
         batches = (batch.to(device) for batch in batches)
         loss = evaluate(training.model, batches, loss=fused_loss)
+        _check_numbers(training, loss)
         text = write(training.model, data.tokenizer, prompt, **options)
     folder.sample(training.step, text)
     folder.say(f"step {training.step}: validation loss {loss:.3f}, {text[:60]!r}")
@@ -444,11 +458,13 @@ def train(
     processes.PeerEnded where another process of the job has ended.
     """
     device = pick_device() if settings.device == "auto" else settings.device
-    with StopSignals() as stop, joined(device) as processes:
+    with joined(device) as processes:
         folder = RunFolder(Path(out), first=processes.first, say=say)
-        training, data = _begin(settings, folder, processes, resume)
-        with _bar(training, progress and processes.first) as bar:
-            signal, scores = _loop(training, data, folder, stop, bar)
+        with folder.alone():
+            training, data = _begin(settings, folder, processes, resume)
+            bar = _bar(training, progress and processes.first)
+            with bar, StopSignals() as stop:
+                signal, scores = _loop(training, data, folder, stop, bar)
     validation = scores[-1] if scores else None
     header = data.validation.header
     per_character = validation and validation * header["tokens"] / header["characters"]
@@ -494,8 +510,10 @@ def _begin(
     if settings.batch_size % (processes.count * settings.accumulate):
         shares = f"{processes.count} processes in {settings.accumulate} parts"
         raise ValueError(f"batch_size={settings.batch_size} can't be cut for {shares}")
+    settings.config(settings.vocab_size)  # refused before a long text is read
     found = folder.find(resume)
     if processes.first:
+        folder.say(f"reads {settings.data or 'the Python documentation'}")
         prepare_data(settings, folder.path / "data", resume=resume)
     processes.wait()
     data = open_data(folder.path / "data")
@@ -506,9 +524,11 @@ def _begin(
     parameters = sum(p.numel() for p in training.model.parameters())
     if found:
         restore_training(training, found)
+        taken = f"the run has taken {training.step} steps"
         if training.step > settings.steps:
-            taken = f"the run has taken {training.step} steps"
             raise ValueError(f"{taken}, more than steps={settings.steps}")
+        if training.step == settings.steps:
+            folder.say(f"{taken}, which is all: with more steps it goes on")
         for name, now in asdict(settings).items():
             if (then := found.state["settings"][name]) != now:
                 folder.say(f"{name} was {then!r} and is {now!r} from here on")
@@ -516,6 +536,7 @@ def _begin(
         training.step,
         config=asdict(config),
         settings=asdict(settings),
+        data={name: data.train.header[name][:20] for name in ("text", "tokenizer")},
         parameters=parameters,
         tokens=data.train.header["tokens"],
         device=f"{processes.device}, {processes.count} process(es)",
@@ -547,10 +568,15 @@ def saved_settings(folder: str | Path) -> dict:
 
     Raises ValueError for a file that can't be read.
     """
+    return _saved(folder).get("settings", {})
+
+
+def _saved(folder: str | Path) -> dict:
     path = Path(folder) / "run.json"
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return {"settings": said["settings"], "data": said.get("data", {})}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from None
