@@ -173,6 +173,9 @@ def test_command_line(tmp_path):
     listed = run("exercises", "02").stdout
     assert all(id in listed for id in IDS if id.startswith("attention.")) and "115" in listed
     assert "Hint 1 of 3" in run("hint", "attention.bill").stdout and "Hint 2 of 3" in run("hint", "attention.bill").stdout
+    assert "`transformer-course hint attention.bill`" in (tmp_path / "02_attention.py").read_text()
+    assert "transformer-course solution attention.is_causal has the rest" in run("hint", "attention.is_causal", "--number", "9").stdout
+    assert "these are: attention.scaled_dot_product" in run("check", "02", "--only", "foo", cwd=tmp_path).stderr
     assert "12 * 12" in run("solution", "attention.bill").stdout
     assert run("solution", "pretrained.find_the_bug").stdout == exercises.solution("pretrained.find_the_bug").text + "\n"
     assert "0 of 8 right" in run("progress").stdout
@@ -512,6 +515,14 @@ def test_what_is_no_notebook_is_said_to_be_none(text, tmp_path):
     assert "02_attention.ipynb is not a notebook" in str(verdict)
 
 
+@pytest.mark.parametrize("text", [b"# caf\xe9\nx = 1\n", "x = 1\n".encode("utf-16"), b"# coding: none\n"])
+def test_a_file_in_another_encoding_is_refused_in_a_line(text, tmp_path):
+    (tmp_path / "02_attention.py").write_bytes(text)
+    done = run("check", "02", cwd=tmp_path)
+    assert done.exit_code == 2 and "save it as UTF-8" in done.output.replace("\n", " "), done.output
+    assert "lent" in str(exercises.your_parts(tmp_path))
+
+
 @pytest.mark.parametrize(("answer", "said"), [
     (lambda q, k, v, mask=None: F.cross_entropy(q, k.bool()), "It raised"),
     (lambda q, k, v, mask=None: torch.ones(2).long().softmax(-1), "It raised NotImplementedError: "),
@@ -705,6 +716,8 @@ def test_a_verdict_comes_even_where_progress_cannot_be_saved(monkeypatch, tmp_pa
     monkeypatch.setenv("TRANSFORMER_COURSE_PROGRESS", str(tmp_path / "file" / "progress.sqlite"))
     verdict = exercises.check("attention.bill", 301_989_888)
     assert verdict.status == "right" and "could not be saved" in verdict.message
+    path = written("02_attention", tmp_path, "py", lambda one: one.solution)
+    assert "Progress could not be saved" in run("check", str(path), "--only", "attention.bill").stdout
     assert "weights" in str(exercises.hint("attention.bill")) and "12 * 12" in str(exercises.solution("attention.bill"))
 
 

@@ -328,9 +328,8 @@ def exercise_script(named: str) -> str:
     parts = [("# %% [markdown]", _commented(_opening(file)))]
     parts.append(("# %%", HEADER.format(names="case")))
     for one in of_chapter(named):
-        parts.append(
-            ("# %% [markdown]", _commented(f"{task_text(one)}\n\n{_stuck(one)}"))
-        )
+        stuck = f"Stuck? `transformer-course hint {one.id}`"
+        parts.append(("# %% [markdown]", _commented(f"{task_text(one)}\n\n{stuck}")))
         test = f'test_{one.name} = case("{one.id}", {one.name})'
         parts.append(("# %%", f"{one.stub}\n\n\n{test}\n"))
     return "\n".join(f"{marker}\n{text}" for marker, text in parts)
@@ -347,7 +346,7 @@ def exercise_notebook(named: str, setup: str = ""):
     cells.append(new_code_cell(header, id="header"))
     for one in of_chapter(named):
         name = one.id.replace(".", "-").replace("_", "-")
-        text = f"{task_text(one)}\n\n{_stuck(one)}"
+        text = f'{task_text(one)}\n\nStuck? `hint("{one.id}")`'
         cells.append(new_markdown_cell(text, id=f"{name}-task"))
         cells.append(new_code_cell(one.stub, id=f"{name}-stub"))
         cells.append(new_code_cell(check_call(one), id=f"{name}-check"))
@@ -385,10 +384,6 @@ def _opening(file: str) -> str:
         "Replace what is not implemented, then check it. In a terminal "
         f"`transformer-course check {file}` checks them all{tests}"
     )
-
-
-def _stuck(one: Exercise) -> str:
-    return f'Stuck? `hint("{one.id}")`'
 
 
 def _commented(text: str) -> str:
@@ -483,8 +478,13 @@ def _neighbours_of(path: Path) -> Iterator[None]:
 def _cells(path: Path) -> Iterator[tuple[str, str]]:
     "The file as pieces of Python with a label, each line with its number in the file."
     if path.suffix != ".ipynb":
-        with tokenize.open(path) as file:  # with the encoding that it names
-            pieces = re.split(r"^(?=# ?%%)", file.read(), flags=re.M)
+        try:
+            with tokenize.open(path) as file:  # with the encoding that it names
+                pieces = re.split(r"^(?=# ?%%)", file.read(), flags=re.M)
+        except (SyntaxError, UnicodeDecodeError):
+            raise Misfit(
+                f"{path.name} can't be read: save it as UTF-8"
+            ) from None
         above = 0
         for piece in pieces:
             yield str(path), "\n" * above + piece
