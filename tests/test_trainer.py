@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from transformer_course import cli, runs, trainer
 from transformer_course.architectures import GPT
-from transformer_course.byte_pairs import BytePairTokenizer
+from transformer_course.byte_pairs import BytePairTokenizer, load_tokenizer, save_tokenizer
 from transformer_course.config import Config
 from transformer_course.prediction import (
     ByteTokenizer,
@@ -216,8 +216,8 @@ def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path, text):
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer("The cat\n"), ByteTokenizer(), BytePairTokenizer([(84, 104), (256, 101)])], ids=lambda one: type(one).__name__)
 def test_a_tokenizer_is_kept(tmp_path, tokenizer):
-    trainer._save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
-    again = trainer._load_tokenizer(tmp_path / "tokenizer.json")
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
     assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
     assert again.encode("The cat") == tokenizer.encode("The cat") and again.decode(again.encode("The cat")) == "The cat"
 

@@ -384,7 +384,7 @@ def train(
         if resume:
             sources = {name: context.get_parameter_source(name) for name in options}
             given = {k: v for k, v in options.items() if sources[k].name != "DEFAULT"}
-            saved = trainer.saved_settings(out)
+            saved = trainer.read_run(out)["settings"]
             if not saved and "data" not in given:
                 said = "without --resume, one begins there"
                 raise ValueError(f"{out} holds no run to go on with; {said}")

@@ -482,9 +482,7 @@ def _cells(path: Path) -> Iterator[tuple[str, str]]:
             with tokenize.open(path) as file:  # with the encoding that it names
                 pieces = re.split(r"^(?=# ?%%)", file.read(), flags=re.M)
         except (SyntaxError, UnicodeDecodeError):
-            raise Misfit(
-                f"{path.name} can't be read: save it as UTF-8"
-            ) from None
+            raise Misfit(f"{path.name} can't be read: save it as UTF-8") from None
         above = 0
         for piece in pieces:
             yield str(path), "\n" * above + piece

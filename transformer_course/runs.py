@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_atomically', 'Checkpoint', 'Unsaved', 'save_checkpoint', 'load_checkpoint', 'append_log', 'read_log', 'cut_log',
-           'draw_losses', 'RunFolder']
+           'draw_losses', 'read_run', 'RunFolder']
 
 # %% ../nbs/tools/runs.ipynb #21962827
 import csv
@@ -207,6 +207,21 @@ def draw_losses(rows: list[dict], path: Path) -> Path | None:
     return path
 
 # %% ../nbs/tools/runs.ipynb #86bc4102
+def read_run(folder: str | Path) -> dict[str, dict]:
+    """The settings in a run's run.json, and what its text was; empty without a run.
+
+    Raises ValueError for a file that can't be read.
+    """
+    path = Path(folder) / "run.json"
+    if not path.exists():
+        return {"settings": {}, "data": {}}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return {"settings": said["settings"], "data": said.get("data", {})}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from None
+
+
 class RunFolder:
     """The folder of a run: in a job of several processes, the `first` one writes.
 

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['Data', 'prepare_data', 'open_data', 'FastNorm', 'LeanFeedForward', 'fused', 'lean', 'causal_attention', 'fused_loss',
            'Training', 'new_training', 'advance', 'mean_losses', 'save_training', 'restore_training', 'write',
-           'validate', 'log', 'Result', 'train', 'load_run', 'saved_settings']
+           'validate', 'log', 'Result', 'train', 'load_run']
 
 # %% ../nbs/08c_trainer.ipynb #5afb6f16
-import json
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,12 @@ from tqdm.auto import tqdm
 
 from .architectures import GPT
 from .block import LayerNorm, RMSNorm
-from .byte_pairs import BytePairTokenizer, train_byte_pairs
+from transformer_course.byte_pairs import (
+    BytePairTokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    train_byte_pairs,
+)
 from .config import Config
 from .feed_forward import FeedForward, SwiGLU
 from transformer_course.prediction import (
@@ -50,7 +54,7 @@ from transformer_course.runs import (
     Checkpoint,
     RunFolder,
     load_checkpoint,
-    write_atomically,
+    read_run,
 )
 from .settings import Settings
 from transformer_course.token_files import (
@@ -58,6 +62,7 @@ from transformer_course.token_files import (
     Survey,
     TokenFile,
     batch_at,
+    beginning,
     check_length,
     pieces_in_order,
     read_text,
@@ -82,22 +87,13 @@ def _text(data: str | None) -> Iterable[str]:
     return read_text(data)
 
 
-def _first(pieces: Iterable[str], characters: int) -> str:
-    text = ""
-    for piece in pieces:
-        text += piece
-        if len(text) >= characters:
-            break
-    return text[:characters]
-
-
 def _make_tokenizer(settings: Settings, pieces: Callable, found: Survey) -> Tokenizer:
     if settings.tokenizer == "bytes":
         return ByteTokenizer()
     if settings.tokenizer == "characters":
         return CharTokenizer(found.alphabet)
     length = min(_LEARNED_FROM, int(TRAIN_SHARE * found.length))  # none held out
-    return train_byte_pairs(_first(pieces(), length), settings.vocab_size)
+    return train_byte_pairs(beginning(pieces(), length), settings.vocab_size)
 
 
 class _Fast:
@@ -115,24 +111,6 @@ def _encoder(tokenizer: Tokenizer) -> Any:
         return _Fast(tokenizer) if hasattr(tokenizer, "fast") else tokenizer
     except ImportError:
         return tokenizer
-
-
-def _save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    if isinstance(tokenizer, BytePairTokenizer):
-        return tokenizer.save(path)
-    characters = getattr(tokenizer, "characters", None)
-    said = {"characters": "".join(characters)} if characters else {"bytes": 256}
-    write_atomically(path, json.dumps(said))
-
-
-def _load_tokenizer(path: Path) -> Tokenizer:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no tokenizer: {error}") from error
-    if "characters" in said:
-        return CharTokenizer(said["characters"])
-    return ByteTokenizer() if "bytes" in said else BytePairTokenizer.load(path)
 
 # %% ../nbs/08c_trainer.ipynb #835b1e8b
 @dataclass(frozen=True)
@@ -161,10 +139,9 @@ def prepare_data(settings: Settings, folder: Path, *, resume: bool = False) -> N
     if made_by == "byte-pairs":
         made_by += f" {settings.vocab_size}"
     known = {"text": found.digest, "tokenizer": made_by}
-    files = [TokenFile(folder / name) for name in ("train", "validation")]
-    if all(file.fits(**known) for file in files):
+    if all(TokenFile(folder / one).fits(**known) for one in ("train", "validation")):
         return
-    then = _saved(folder.parent).get("data", {}) if resume else {}
+    then = read_run(folder.parent)["data"] if resume else {}
     now = {name: value[:20] for name, value in known.items()}
     if wrong := [name for name in then if then[name] != now[name]]:
         said = "; ".join(
@@ -172,14 +149,14 @@ def prepare_data(settings: Settings, folder: Path, *, resume: bool = False) -> N
         )
         raise ValueError(f"the run in {folder.parent} began with another: {said}")
     tokenizer = _make_tokenizer(settings, pieces, found)
-    _save_tokenizer(tokenizer, folder / "tokenizer.json")
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
     write_split(folder, pieces, _encoder(tokenizer), found.length, **known)
 
 
 def open_data(folder: Path) -> Data:
     "What `prepare_data` wrote."
     files = (TokenFile(folder / name) for name in ("train", "validation"))
-    return Data(_load_tokenizer(folder / "tokenizer.json"), *files)
+    return Data(load_tokenizer(folder / "tokenizer.json"), *files)
 
 # %% ../nbs/08c_trainer.ipynb #9524b981
 class FastNorm(nn.Module):
@@ -388,9 +365,8 @@ def write(
         prompt = torch.tensor(tokenizer.encode(prompt), dtype=torch.long)
     drawn = torch.Generator().manual_seed(seed)
     options = {"temperature": temperature, "max_len": max_len, "generator": drawn}
-    return tokenizer.decode(
-        generate(model, prompt[None], tokens, **options)[0].tolist()
-    )
+    written = generate(model, prompt[None], tokens, **options)[0]
+    return tokenizer.decode(written.tolist())
 
 
 def validate(training: Training, data: Data, folder: RunFolder) -> float:
@@ -398,9 +374,8 @@ def validate(training: Training, data: Data, folder: RunFolder) -> float:
     settings, device = training.settings, training.processes.device
     tokens, max_len = data.validation.tokens, training.config.max_len
     rows = max(1, settings.batch_size // training.processes.count)
-    batches = pieces_in_order(
-        tokens, batch_size=rows, max_len=max_len, most=settings.eval_tokens
-    )
+    sizes = {"batch_size": rows, "max_len": max_len, "most": settings.eval_tokens}
+    batches = pieces_in_order(tokens, **sizes)
     prompt = torch.from_numpy(tokens[:8].astype(np.int64))
     options = {"tokens": settings.sample_tokens, "max_len": max_len}
     with torch.autocast(device.type, training.dtype, enabled=bool(training.dtype)):
@@ -471,17 +446,6 @@ def train(
     return Result(folder.path, training.step, validation, per_character, signal)
 
 # %% ../nbs/08c_trainer.ipynb #c02636ea
-def _bar(training: Training, shown: bool) -> tqdm:
-    total, step = training.settings.steps, training.step
-    options = {"initial": step, "unit": "step", "dynamic_ncols": True}
-    return tqdm(total=total, disable=not shown, **options)
-
-
-def _speed(training: Training, bar: tqdm) -> str:
-    rate = bar.format_dict["rate"] or 0  # steps per second
-    return f"{rate * training.settings.batch_size * training.config.max_len:,.0f}"
-
-
 def _loop(
     training: Training, data: Data, folder: RunFolder, stop: StopSignals, bar: tqdm
 ) -> tuple[int, list[float]]:
@@ -503,6 +467,17 @@ def _loop(
     return signal, scores
 
 # %% ../nbs/08c_trainer.ipynb #cc4a42de
+def _bar(training: Training, shown: bool) -> tqdm:
+    total, step = training.settings.steps, training.step
+    options = {"initial": step, "unit": "step", "dynamic_ncols": True}
+    return tqdm(total=total, disable=not shown, **options)
+
+
+def _speed(training: Training, bar: tqdm) -> str:
+    rate = bar.format_dict["rate"] or 0  # steps per second
+    return f"{rate * training.settings.batch_size * training.config.max_len:,.0f}"
+
+
 def _begin(
     settings: Settings, folder: RunFolder, processes: Processes, resume: bool
 ) -> tuple[Training, Data]:
@@ -521,7 +496,6 @@ def _begin(
     for part in ("train", "validation"):
         check_length(getattr(data, part).tokens, config.max_len, f"the {part} text")
     training = new_training(config, settings, processes)
-    parameters = sum(p.numel() for p in training.model.parameters())
     if found:
         restore_training(training, found)
         taken = f"the run has taken {training.step} steps"
@@ -537,7 +511,7 @@ def _begin(
         config=asdict(config),
         settings=asdict(settings),
         data={name: data.train.header[name][:20] for name in ("text", "tokenizer")},
-        parameters=parameters,
+        parameters=sum(p.numel() for p in training.model.parameters()),
         tokens=data.train.header["tokens"],
         device=f"{processes.device}, {processes.count} process(es)",
     )
@@ -560,23 +534,4 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
         wrong = ", ".join(sorted(needed ^ set(saved)))
         raise ValueError(f"{folder} does not hold the parameters of its model: {wrong}")
     model.load_state_dict(saved, strict=False)  # a tied head is saved once
-    return model.to(device).eval(), _load_tokenizer(folder / "data/tokenizer.json")
-
-
-def saved_settings(folder: str | Path) -> dict:
-    """The settings that a run was begun with, by name; none before there is a run.
-
-    Raises ValueError for a file that can't be read.
-    """
-    return _saved(folder).get("settings", {})
-
-
-def _saved(folder: str | Path) -> dict:
-    path = Path(folder) / "run.json"
-    if not path.exists():
-        return {}
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return {"settings": said["settings"], "data": said.get("data", {})}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from None
+    return model.to(device).eval(), load_tokenizer(folder / "data/tokenizer.json")
