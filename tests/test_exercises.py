@@ -608,6 +608,18 @@ def test_a_broken_law_is_told_with_its_call():
     assert "A law is broken" in str(verdict) and "The call: scaled_dot_product(a tensor of shape (6, 4)" in str(verdict)
 
 
+@pytest.mark.parametrize(("id", "answer", "name"), [
+    ("architectures.pool", lambda x, mask: x[:, 0], "R9"),
+    ("architectures.shift_right", lambda target, bos: target, "T7"),
+    ("architectures.shift_right", lambda target, bos: target[:, :-1], "T7j"),
+    ("block.fold_norm", lambda weight, bias, W, b: (W, W @ bias + b), "L3"),
+    ("feed_forward.gelu", lambda x: x.clamp(-9, 9)[:] if len(x) > 9 else x, None),
+])
+def test_a_piece_of_the_input_does_not_hide_which_mistake_it_is(id, answer, name):
+    verdict = exercises.check(id, answer)
+    assert (verdict.status, verdict.name) == ("not yet", name) and ("piece of its own input" in verdict.message) == (name is None), str(verdict)
+
+
 def test_a_slip_that_is_made_in_part_has_its_name():
     "The scale is missing for all widths but one: no simulated mistake does just that."
     def partly(q, k, v, mask=None):

@@ -66,7 +66,8 @@ def call(answer: Callable, *inputs: Any, **named: Any) -> Any:
         if any(_shares(tensor, value) for value in given if isinstance(value, Tensor)):
             raise Misconduct(
                 "It returned a piece of its own input: who changes the result later "
-                "changes the input too."
+                "changes the input too.",
+                plain(result),
             )
     return result
 

@@ -46,7 +46,14 @@ class Seen:
 
 
 class Misconduct(Exception):
-    "Breaking a rule that has nothing to do with the result: a changed input, say."
+    """Breaking a rule that has nothing to do with the result: a changed input, say.
+
+    `result` is what was returned all the same, as plain data, if there is anything.
+    """
+
+    def __init__(self, said: str, result: Any = None):
+        super().__init__(said)
+        self.result = result
 
 
 class NotTried(Exception):
@@ -94,7 +101,8 @@ def _failure(error: BaseException) -> Seen:
     if isinstance(error, SyntaxError):
         line = f"line {error.lineno}: {(error.text or '').strip()}"
     said = str(error).strip().split("\n")[0][:300]
-    return Seen(error=type(error).__name__, said=said, line=line)
+    value = error.result if isinstance(error, Misconduct) else None
+    return Seen(value, type(error).__name__, said, line)
 
 # %% ../../nbs/tools/sandbox.ipynb #55869f3d
 @dataclass(frozen=True)

@@ -438,6 +438,9 @@ def find_mistake(
         ids = [id for id in exercise.mistakes if _explains_in_part(exercise, id, seen)]
         if len({exercise.mistakes[id].id for id in ids}) == 1:
             return ids[0], (ids[0],)
+    if any(one.error and one.value is not None for one in seen):
+        results = [one if one.value is None else Seen(one.value) for one in seen]
+        return find_mistake(exercise, results)  # as if no rule had been broken
     return None
 
 
