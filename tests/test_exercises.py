@@ -605,7 +605,28 @@ def test_a_broken_law_is_told_with_its_call():
         return out + 1e-4 * v.sum() if mask is not None and q.shape == k.shape == (6, 4) else out
 
     verdict = exercises.check("attention.scaled_dot_product", later)
-    assert "A law is broken" in str(verdict) and "The call: scaled_dot_product(a tensor of shape (6, 4)" in str(verdict)
+    assert "A law is broken" in str(verdict) and "The first call: scaled_dot_product(a tensor of shape (6, 4)" in str(verdict)
+
+
+def falls_too_long(step, peak, warmup, steps, floor):
+    if step < warmup or step >= steps:
+        return peak * step / warmup if step < warmup else floor
+    return floor + (peak - floor) * (1 + math.cos(math.pi * (step - warmup) / steps)) / 2
+
+
+def rounded_gelu(x):
+    return (x * torch.distributions.Normal(0, 1).cdf(x)).round(decimals=4)
+
+
+@pytest.mark.parametrize(("id", "answer", "said"), [
+    ("training.learning_rate", falls_too_long, "The call: learning_rate(20, 1, 10, 110, 0)"),
+    ("training.learning_rate", lambda *given: 1 / 0, "The first call: learning_rate(1, 1, 10, 110, 0)"),
+    ("pretrained.find_the_bug", lambda x, tensors, n_heads, mask: x + 1, "a dictionary of 16, the first of them attention.self.query.weight"),
+    ("feed_forward.gelu", rounded_gelu, "-0.1587 where -0.1586553 is right"),
+], ids=["the call that failed", "one of several calls failed", "many tensors", "more digits"])
+def test_a_message_shows_what_differs_and_no_more(id, answer, said):
+    message = exercises.check(id, answer).message
+    assert said in message and len(message) < 500, message
 
 
 @pytest.mark.parametrize(("id", "answer", "name"), [

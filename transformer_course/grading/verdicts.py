@@ -588,7 +588,7 @@ def _explain(exercise: Exercise, seen: Sequence[Seen], wrong: list[int]) -> Verd
         return _another_number(exercise, seen[0])
     first = wrong[0]
     probe, failing = exercise.probes[first], seen[first]
-    about, called = f"With {probe.about}", _called(exercise, probe)
+    about, called = f"With {probe.about}", _called(exercise, probe, failing)
     if failing.error:
         return _not_yet(exercise, about, _failed(failing) + called)
     if said := _other_kind(failing.value, exercise.expects(first).value):
@@ -623,6 +623,11 @@ def shown(value: Any) -> str:
     "A value in a few words: small tensors with their numbers, large ones by shape."
     if isinstance(value, dict) and value.keys() == {"type"}:
         return f"an object of type {value['type']}"
+    if isinstance(value, dict):
+        said = ", ".join(f"{key}: {shown(one)}" for key, one in value.items())
+        if len(said) <= 200:
+            return f"{{{said}}}"
+        return f"a dictionary of {len(value)}, the first of them {next(iter(value))}"
     if isinstance(value, Tensor):
         if value.numel() <= 8:
             return f"tensor({_rounded(value.tolist())})"
@@ -648,8 +653,11 @@ def _rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 # %% ../../nbs/tools/verdicts.ipynb #5f22a8c1
-def _called(exercise: Exercise, probe: Probe) -> str:
-    "The first call that a probe makes, as a line; found by giving it our own answer."
+def _called(exercise: Exercise, probe: Probe, seen: Seen) -> str:
+    """The call that failed as a line, or the first call where it is not known which.
+
+    A probe's calls are found by giving it our own answer.
+    """
     if isinstance(exercise.right, type):
         return ""
     calls = []
@@ -659,12 +667,18 @@ def _called(exercise: Exercise, probe: Probe) -> str:
         calls.append((inputs, named))
         return exercise.right(*inputs, **named)
 
-    look_at(recorder, probe.look)
-    inputs, named = calls[0] if calls else ((), {})
+    value, right, at = seen.value, look_at(recorder, probe.look).value, None
+    if isinstance(value, list) and isinstance(right, list):
+        if len(value) == len(right) == len(calls):  # a result for each call
+            pairs = zip(value, right)
+            off = [not same(*pair, exercise.tolerance) for pair in pairs]
+            at = off.index(True) if any(off) else None
+    inputs, named = calls[at or 0] if calls else ((), {})
     if not inputs or any(map(callable, inputs)):
         return ""
+    which = "The first call" if at is None and len(calls) > 1 else "The call"
     said = [*map(shown, inputs), *(f"{k}={shown(v)}" for k, v in named.items())]
-    return f"\nThe call: {exercise.name}({', '.join(said)})"
+    return f"\n{which}: {exercise.name}({', '.join(said)})"
 
 
 def _failed(seen: Seen) -> str:
@@ -733,13 +747,21 @@ def _difference(exercise: Exercise, seen: Sequence[Seen], first: int) -> str:
         value, right = pairs[same_.index(False)]
     if isinstance(value, Tensor) and isinstance(right, Tensor):
         return fine + _first_number(value, right, exercise.tolerance)
-    return f"{fine}It returned {shown(value)}; right is {shown(right)}."
+    wrong, true = _told_apart(value, right)
+    return f"{fine}It returned {wrong}; right is {true}."
+
+
+def _told_apart(value: Any, right: Any) -> tuple[str, str]:
+    "Both in words; numbers that look alike with more of their digits."
+    if shown(value) == shown(right) and _is_number(value):
+        return f"{value:.7g}", f"{right:.7g}"
+    return shown(value), shown(right)
 
 
 def _first_number(value: Tensor, right: Tensor, tolerance: float) -> str:
     off = ~_isclose(value, right, tolerance)
     at = tuple(off.nonzero()[0].tolist())
-    wrong, true = shown(value[at].item()), shown(right[at].item())
+    wrong, true = _told_apart(value[at].item(), right[at].item())
     if off.numel() == 1:
         return f"It is {wrong} where {true} is right."
     many = f"{int(off.sum())} of {off.numel()} numbers are off"
