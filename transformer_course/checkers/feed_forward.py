@@ -296,6 +296,8 @@ Write $\bigl(\mathrm{SiLU}(xW_{\text{gate}}) \odot xW_{\text{up}}\bigr)\,W_{\tex
         gated("a batch of two", 4, 6, 2, 3),
         gated("a batch of three, small numbers", 3, 7, 3, 2, scale=0.1),
         gated("large numbers", 3, 5, 4, scale=20.0),
+        gated("very large numbers", 3, 6, 5, scale=300.0),
+        gated("a batch of very large numbers", 4, 8, 2, 3, scale=300.0),
         gated("forty neurons", 16, 40, 12),
         gated("a single vector", 2, 3),
         shuffled(
@@ -340,6 +342,10 @@ Write $\bigl(\mathrm{SiLU}(xW_{\text{gate}}) \odot xW_{\text{up}}\bigr)\,W_{\tex
     F16  The softmax over the neurons
         gate.sigmoid() * gate * up => gate.softmax(-1) * up
         Neurons do not compete: each gate opens by itself.
+    F17  The exponential overflows
+        gate.sigmoid() * gate * up => gate.exp() / (1 + gate.exp()) * gate * up
+        From z = 89 on e^z is no number of 32 bits, and infinity divided by infinity is NaN. `sigmoid` and 1 / (1 + e^-z) stay finite.
+        ? What does your function make of a gate of 100?
     F7  The last matrix is missing
         ) @ W_down => )
         You return f numbers for each token. W_down brings them back to d.
@@ -675,6 +681,8 @@ No two experts of a token have equal scores.
         mixed("nine tokens, six experts, three used", 9, 2, 6, 3),
         mixed("low scores", 6, 3, 5, 2, scale=0.1),
         mixed("high scores", 6, 4, 5, 3, scale=30.0),
+        mixed("very high scores", 5, 4, 6, 2, scale=300.0),
+        mixed("very high scores, four used", 3, 3, 5, 4, scale=300.0),
         mixed("twenty tokens, sixteen experts, five used", 20, 5, 16, 5),
         mixed_slopes("four tokens", 4, 3, 4, 2),
         mixed_slopes("six tokens", 6, 2, 3, 2),
@@ -703,6 +711,10 @@ No two experts of a token have equal scores.
     X4  The weights are those of other experts
         weights = scores.softmax(dim=-1) => weights = scores.softmax(dim=-1).flip(-1)
         The weight at rank 0 belongs to the first expert in `chosen`. Yours are exchanged.
+    X11  The exponentials overflow
+        scores.softmax(dim=-1) => scores.exp() / scores.exp().sum(-1, keepdim=True)
+        From a score of 89 on its exponential is no number of 32 bits. `softmax` subtracts the largest score first.
+        ? What are your weights for scores of 100 and 200?
     X4b  The softmax runs over the tokens
         scores.softmax(dim=-1) => scores.softmax(dim=0)
         The weights of each *token* sum to 1, not those of each rank.
