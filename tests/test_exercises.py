@@ -641,6 +641,11 @@ def test_a_piece_of_the_input_does_not_hide_which_mistake_it_is(id, answer, name
     assert (verdict.status, verdict.name) == ("not yet", name) and ("piece of its own input" in verdict.message) == (name is None), str(verdict)
 
 
+def test_a_slip_that_both_norms_have_is_told_in_the_words_of_each():
+    said = {name: exercises.exercise(f"block.{name}").message("N2") for name in ("layer_norm", "rms_norm")}
+    assert "the variance" in said["layer_norm"] and "the mean square" in said["rms_norm"] and "variance" not in said["rms_norm"]
+
+
 def test_a_slip_that_is_made_in_part_has_its_name():
     "The scale is missing for all widths but one: no simulated mistake does just that."
     def partly(q, k, v, mask=None):

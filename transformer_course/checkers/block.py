@@ -56,7 +56,7 @@ def by_var_mean(x, weight, bias, eps):
 EPS = r"""
     N2  The small number is outside the root
         torch.sqrt({size} + eps) => (torch.sqrt({size}) + eps)
-        It is added to the variance, under the root. The difference shows only where the numbers are small: with a variance of one millionth and eps = 0.00001 you divide by 0.00101, and should divide by 0.0033.
+        It is added to the {called}, under the root. The difference shows only where the numbers are small: with a {called} of one millionth and eps = 0.00001 you divide by 0.00101, and should divide by 0.0033.
         ? What is the root of 0.000001 + 0.00001?
     N3  The small number is missing
         torch.sqrt({size} + eps) => torch.sqrt({size})
@@ -67,7 +67,7 @@ EPS = r"""
         Your function ignores `eps`. Models differ in it: BERT uses a tiny one.
     N3b  The small number is a lower limit
         ({size} + eps) => ({size}.clamp(min=eps))
-        It is added always, not only where the variance is smaller.
+        It is added always, not only where the {called} is smaller.
     N5  Divided by the square
         torch.sqrt({size} + eps) => ({size} + eps)
         The root is missing: vectors ten times as long give results ten times as small. They should give the same.
@@ -129,7 +129,7 @@ x may have any number of axes; the components are on the last one.
         gradients("two tokens", numbers(1, 2, 4), *numbers(2, 4, seed=5), 1e-5),
         gradients("six tokens", numbers(2, 3, 5), *numbers(2, 5, seed=5), 1e-5),
     ],
-    variants=EPS.replace("{size}", "variance")
+    variants=EPS.replace("{size}", "variance").replace("{called}", "variance")
     + r"""
     N1  Averaged over the tokens
         x.mean(dim=-1 => x.mean(dim=-2
@@ -228,7 +228,7 @@ Divide each vector by the root mean square of its components, then multiply by t
         gradients("two tokens", numbers(1, 2, 4), numbers(4, seed=5), 1e-5),
         gradients("six tokens", numbers(2, 3, 5), numbers(5, seed=5), 1e-5),
     ],
-    variants=EPS.replace("{size}", "square")
+    variants=EPS.replace("{size}", "square").replace("{called}", "mean square")
     + r"""
     N1  Averaged over the tokens
         .mean(dim=-1 => .mean(dim=-2
