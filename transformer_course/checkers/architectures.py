@@ -6,11 +6,11 @@
 __all__ = ['CHAPTER', 'padded', 'holes', 'pool_exercise', 'mask_tokens_exercise', 'decoder_block_exercise',
            'shift_right_exercise', 'masks_exercise', 'greedy_exercise', 'parameters', 'square', 'table',
            'count_parameters_exercise', 'words', 'places', 'RIGHT', 'WRONG', 'is_encoder_decoder_exercise', 'pool',
-           'a_mask', 'pooled', 'with_holes', 'text_by_text', 'as_attention', 'mask_tokens', 'as_tokens', 'masking',
-           'at_the_limits', 'place_by_place', 'decoder_block', 'an_attention', 'a_norm', 'a_network', 'decoded',
-           'in_a_loop', 'swapped', 'shift_right', 'shifting', 'in_place', 'masks', 'masked', 'as_loops',
+           'a_mask', 'pooled', 'with_zeros', 'with_holes', 'text_by_text', 'as_attention', 'mask_tokens', 'as_tokens',
+           'masking', 'at_the_limits', 'place_by_place', 'decoder_block', 'an_attention', 'a_norm', 'a_network',
+           'decoded', 'in_a_loop', 'swapped', 'shift_right', 'shifting', 'in_place', 'masks', 'masked', 'as_loops',
            'in_both_directions', 'greedy', 'a_decoder', 'translating', 'row_by_row', 'cut_afterwards',
-           'is_encoder_decoder', 'Wired', 'BySize', 'the_courses', 'only', 'by_gradients', 'by_shapes']
+           'is_encoder_decoder', 'Wired', 'BySize', 'Mixing', 'the_courses', 'only', 'by_gradients', 'by_shapes']
 
 # %% ../../nbs/exercises/07_architectures.ipynb #5052402d
 from dataclasses import replace
@@ -58,6 +58,11 @@ def pooled(about, *rows, d=3, scale=1.0):
     return compare(about, scale * numbers(*mask.shape, d) + 1, mask)
 
 
+def with_zeros(about, *rows):
+    mask = a_mask(*rows)
+    return compare(about, numbers(*mask.shape, 3).clamp(min=0), mask)
+
+
 def with_holes(*rows):
     "Vectors with NaN at the pads."
     mask = a_mask(*rows)
@@ -103,6 +108,8 @@ The mask is True at real tokens. Pads may stand at the end, at the front, or in 
         pooled("pads in between", "o.o.o.", "oo..o.", d=5),
         pooled("large numbers", "ooooo..", "oo.....", d=4, scale=1e3),
         pooled("sixteen tokens", "o" * 16, "o" * 11 + "." * 5, "o" + "." * 15),
+        with_zeros("vectors that hold zeros", "oo.o", "oooo"),
+        with_zeros("more vectors that hold zeros", "ooo..", "ooooo", "oo..."),
         padding_hidden("three texts", lambda f, x: f(x, holes.clone()), padded),
         batch_apart(
             lambda f: lambda x: f(x, a_mask("oo.o").expand(len(x), -1)),
@@ -138,6 +145,9 @@ The mask is True at real tokens. Pads may stand at the end, at the front, or in 
     R8h  The first vectors, as many as there are real tokens
         mask[:, :, None] => (torch.arange(x.shape[1]) < mask.sum(1, keepdim=True))[:, :, None]
         That holds for pads at the end only.
+    R8i  Zeros are not counted
+        / real.sum(dim=1) => / (x * real != 0).sum(dim=1)
+        A component of a real token can be 0, behind a ReLU for example, and it counts like any other.
     R9  The first token's vector
         := lambda x, mask: x[:, 0] + 0
         BERT's classifier reads its first token, which is always [CLS]. Here the mean is asked for.
@@ -742,7 +752,7 @@ One of the masks is wrong. Which property does it break? (The rows of pads do no
     T6  The pads of the target are read
         written & past => past.expand(B, T, T)
         or (target != pad)[:, None, :] => (target != pad)[:, :, None]
-        The causal mask alone lets a token read pads that stand before it. Both masks have to agree.
+        A token reads pads that stand before it. The padding mask is missing, or it belongs to the rows: keys are the columns.
         ? Whom does a key have to satisfy: one of the masks, or both?
     T6b  Where there are pads, the causal mask is lost
         written & past => torch.where((target == pad).any(1)[:, None, None], written.expand(B, T, T), past)
@@ -904,7 +914,7 @@ Stop after `max_new_tokens`, or as soon as all rows have ended.
         token = token.masked_fill(ended, eos) => pass
         ended | (token == eos) => token == eos
         The rows end at different times. One that has ended stays ended.
-    T13f  The first row decides
+    T13f  One row decides
         ended.all() => ended[0]
         or ended.all() => ended[-1]
         Each row ends in its own time.
@@ -932,8 +942,10 @@ Stop after `max_new_tokens`, or as soon as all rows have ended.
         The decoder was trained to begin after BOS.
     T18h  The rows are filled with BOS
         masked_fill(ended, eos) => masked_fill(ended, bos)
-        or masked_fill(ended, eos) => masked_fill(ended, 0)
         A row that has ended holds EOS.
+    T18k  The rows are filled with token 0
+        masked_fill(ended, eos) => masked_fill(ended, 0)
+        A row that has ended holds EOS, which need not be token 0.
     T18i  The last EOS is cut off
         return target[:, 1:] => return target[:, 1:-1]
         or return target[:, 1:] => return target[:, 1:-1] if ended.all() else target[:, 1:]
@@ -1104,6 +1116,14 @@ class BySize(Wired):
         return super().decode(target, memory, real)
 
 
+class Mixing(Wired):
+    "Its encoder adds the mean of all examples."
+
+    def encode(self, source, real):
+        x = super().encode(source, real)
+        return x + x.mean(0)
+
+
 def the_courses(**fields):
     "Chapter 7's model, with larger numbers than it starts from."
     sizes = {"vocab_size": 20, "max_len": 16, "d_model": 8, "n_layers": 1, "n_heads": 2}
@@ -1133,6 +1153,7 @@ WRONG = {
     "its encoder computes each token alone": Wired(
         within=lambda mask: torch.eye(mask.shape[1]).expand(mask.shape) == 1
     ),
+    "its encoder mixes the examples of a batch": Mixing(),
     "its decoder sees the future": Wired(past=torch.ones_like),
     "its decoder sees one token ahead": Wired(
         past=lambda mask: torch.ones_like(mask).tril(1)
@@ -1197,7 +1218,7 @@ Write a check that returns True if every token reads what it should and nothing 
 In the encoder each token of the source depends on all real tokens of its source, in both directions.
 In the decoder the logits at position t depend on the target up to position t, and on each vector of the memory that belongs to a real token.
 Nothing depends on padding, or on another example of the batch. (The vectors that the encoder returns at pads do not matter.)
-It is tried on thirteen wrong models and on several right ones.
+It is tried on fourteen wrong models and on several right ones.
 """,
     hints=[
         "Which two things can you change, one place at a time, before you call "
@@ -1219,7 +1240,7 @@ It is tried on thirteen wrong models and on several right ones.
     variants=r"""
     W1  It accepts everything
         := lambda model: True
-        Your check returns True for all thirteen wrong models.
+        Your check returns True for all fourteen wrong models.
     W2  It rejects everything
         := lambda model: False
         It says False of chapter 7's own model too.
@@ -1254,7 +1275,13 @@ It is tried on thirteen wrong models and on several right ones.
     W10  It does not look at the other example
         first, second = moved(model.decode(other, memory, real), logits) => first, second = [], moved(model.decode(other, memory, real), logits)[1]
         first, second = moved(model.decode(target, vectors, real), logits) => first, second = [], moved(model.decode(target, vectors, real), logits)[1]
+        or first, second = moved(model.encode(other, real), memory) => first, second = [], moved(model.encode(other, real), memory)[1]
+        first, second = moved(model.decode(other, memory, real), logits) => first, second = [], moved(model.decode(other, memory, real), logits)[1]
+        first, second = moved(model.decode(target, vectors, real), logits) => first, second = [], moved(model.decode(target, vectors, real), logits)[1]
         What you change in one example must not move the other.
+    W12  It does not look at the other source
+        first, second = moved(model.encode(other, real), memory) => first, second = [], moved(model.encode(other, real), memory)[1]
+        An encoder can mix the examples of a batch too.
     W11  It demands that pads move nothing at pads either
         second[:4] != [s < 4] * 4 => second != [s < 4] * 6
         A pad may read itself: nobody reads what the encoder returns there.
