@@ -12,7 +12,7 @@ __all__ = ['CHAPTER', 'share', 'words', 'square', 'places', 'table_share_exercis
 # %% ../../nbs/exercises/07b_pretrained.ipynb #1f9c7962
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -23,6 +23,7 @@ from ..architectures import Encoder, pool
 from ..config import PRESETS
 from ..exercises import exercise, your_answers
 from ..grading.probes import Probe, call, compare, numbers
+from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
 from transformer_course.pretrained import (
     encoder_folder,
@@ -261,7 +262,7 @@ Find out which numbers are used where they should not be. A tensor that is zero,
 
 # %% ../../nbs/exercises/07b_pretrained.ipynb #3a9bade3
 def search(query, texts, k):
-    """The places of the k texts nearest to the query, the nearest first: (k,).
+    """The places of the k texts nearest to the query, the nearest first: a tensor (k,).
 
     query (d,) and texts (n, d) are vectors of any length. Near means a large cosine of
     the angle between two.
@@ -272,7 +273,18 @@ def search(query, texts, k):
 # %% ../../nbs/exercises/07b_pretrained.ipynb #9b0c86f9
 def found_among(about, n, d, k, seed=0):
     lengths = 0.2 + 3 * torch.rand(n, 1, generator=torch.Generator().manual_seed(seed))
-    return compare(about, 2 * numbers(d, seed=seed), lengths * numbers(n, d, seed=9), k)
+    texts = lengths * numbers(n, d, seed=9)
+    probe = compare(about, 2 * numbers(d, seed=seed), texts, k)
+
+    def look(answer):
+        out = probe.look(answer)
+        real = isinstance(out, torch.Tensor) and out.is_floating_point()
+        if real and torch.equal(out, out.round()):  # no cosines
+            said = f"Your result is of type {out.dtype}: places are whole numbers."
+            raise Misconduct(said)
+        return out
+
+    return replace(probe, look=look)
 
 
 search_exercise = Exercise(
@@ -312,6 +324,9 @@ The vectors have different lengths, and only their directions count. No two text
     V3  The farthest
         descending=True => descending=False
         A large cosine means near.
+    V13  The nearest comes last
+        argsort(descending=True)[:k] => argsort(descending=True)[:k].flip(0)
+        These are the right texts, from the farthest to the nearest. The nearest comes first.
     V4  The cosines themselves
         (directions @ query).argsort(descending=True)[:k] => (directions @ query).sort(descending=True).values[:k]
         Those are the cosines. The task asks for the places of the texts.
@@ -334,6 +349,9 @@ The vectors have different lengths, and only their directions count. No two text
     V10  In any order
         argsort(descending=True)[:k] => argsort(descending=True)[:k].sort().values
         The nearest comes first.
+    V14  Places that are no whole numbers
+        argsort(descending=True)[:k] => argsort(descending=True)[:k].float()
+        A place says which text it is: `texts[places]` needs whole numbers.
     V11  One place only
         [:k] => [:1]
         You return one place for every k.
@@ -353,8 +371,8 @@ The vectors have different lengths, and only their directions count. No two text
 class Parts:
     """The parts of an encoder, each with the signature of its exercise.
 
-    Masks are True where a query may read a key: (T, T), (B, T, T), or with an axis for
-    the heads (B, 1, T, T), of which any axis may have length 1.
+    Masks are True where a query may read a key. The encoder always gives one: (B, T, T)
+    to `multi_head`, and to `attention` (B, 1, 1, T), the same for all heads and queries.
     """
 
     @staticmethod
