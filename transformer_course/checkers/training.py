@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHAPTER', 'shifted_targets_exercise', 'smoothed_loss_exercise', 'USUAL', 'adamw_exercise', 'chapter_groups',
            'decay_exercise', 'learning_rate_exercise', 'clip_exercise', 'accumulate_exercise', 'memory_exercise',
-           'find_the_bug_exercise', 'shifted_targets', 'texts', 'shifting', 'in_place', 'rolled', 'text_by_text',
-           'marked_first', 'smoothed_loss', 'smoothing_at', 'as_distributions', 'by_pytorch', 'two_losses',
-           'of_the_model', 'adamw_step', 'stepping', 'with_pytorch', 'one_factor', 'number_by_number',
+           'find_the_bug_exercise', 'shifted_targets', 'texts', 'shifting', 'in_place', 'in_the_callers', 'rolled',
+           'text_by_text', 'marked_first', 'smoothed_loss', 'smoothing_at', 'as_distributions', 'by_pytorch',
+           'two_losses', 'of_the_model', 'adamw_step', 'stepping', 'with_pytorch', 'one_factor', 'number_by_number',
            'decay_in_the_gradient', 'decayed', 'Scale', 'Tied', 'named', 'frozen', 'a_gpt', 'deciding', 'part_by_part',
            'by_the_chapter', 'learning_rate', 'planned', 'by_angle', 'as_tensors', 'clip', 'clipping', 'with_torch',
            'one_vector', 'in_place_too', 'one_by_one', 'accumulate', 'Predictor', 'parts_of', 'adding', 'one_at_a_time',
@@ -33,8 +33,8 @@ from transformer_course.grading.probes import (
     stays_finite,
     tokens,
 )
-from ..grading.sandbox import Misconduct
-from ..grading.verdicts import Exercise
+from ..grading.sandbox import Misconduct, plain
+from ..grading.verdicts import Exercise, same
 
 CHAPTER = "08_training"
 
@@ -60,11 +60,15 @@ def shifting(about, *rows, pad=0, seed=0):
     batch = texts(*rows, pad=pad, seed=seed)
 
     def look(answer):
-        out = answer(batch.clone(), pad)
+        given = batch.clone()
+        out = answer(given, pad)
         for one in out if isinstance(out, tuple | list) else ():
             if isinstance(one, torch.Tensor) and one.is_floating_point():
                 said = f"Your result is of type {one.dtype}: tokens are whole numbers."
                 raise Misconduct(said)
+        right = same(plain(out), plain(shifted_targets(batch, pad)))
+        if right and not torch.equal(given, batch):
+            raise Misconduct("It changed its input 1. Make a new tensor instead.")
         return out
 
     return Probe(about, look, shape=(tuple(batch.shape), pad))
@@ -72,6 +76,12 @@ def shifting(about, *rows, pad=0, seed=0):
 
 def in_place(tokens, pad):
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    targets[targets == pad] = -100
+    return inputs, targets
+
+
+def in_the_callers(tokens, pad):
+    inputs, targets = tokens[:, :-1].clone(), tokens[:, 1:]
     targets[targets == pad] = -100
     return inputs, targets
 
@@ -161,6 +171,13 @@ Texts of different lengths were filled up with the token `pad`. A target that is
         := in_place
         Inputs and targets are views of one tensor: what you write into the targets is read by the model, and no embedding has a row -100.
         ? Print the inputs of a text with pads.
+    L4i  The pads are taken out of the inputs
+        return inputs, targets.masked_fill(targets == pad, -100) => return inputs.masked_fill(inputs == pad, -100), targets.clone()
+        What is read stays as it is. -100 belongs where the *target* is `pad`.
+    L4j  The caller's texts were changed
+        := in_the_callers
+        Your results are right, but you wrote -100 into `tokens` itself, and whoever handed them in reads it there. Write into a new tensor.
+        ? Print `tokens` after the call.
     L4f  Left out by another number
         pad, -100) => pad, -1)
         or pad, -100) => pad, 0)
@@ -520,8 +537,13 @@ Return new tensors p, m and v. The means that you return are not corrected.
         Decay makes weights smaller.
     L11q  ε is forgotten
         v_hat.sqrt() + eps => v_hat.sqrt()
-        or v_hat.sqrt() + eps => v_hat.sqrt() + 1e-8
         Where a gradient was always 0, 0 is divided by 0. Add `eps`, as it is given.
+    L11u  Always the same ε
+        v_hat.sqrt() + eps => v_hat.sqrt() + 1e-8
+        Your function ignores `eps`.
+    L11v  ε is a lower limit
+        v_hat.sqrt() + eps => v_hat.sqrt().clamp(min=eps)
+        It is added always, not only where the root is smaller.
     L11r  The gradient in place of its mean
         m / (1 - beta1**step) => g
         The direction is that of the running mean.
@@ -844,7 +866,6 @@ Steps are counted from 1. The rate is `peak` at step `warmup`, `floor` at step `
         Steps are counted from 1: the first step would be lost.
     L17c  The cosine begins at step 0
         (step - warmup) / (steps - warmup) => step / steps
-        or (step - warmup) / (steps - warmup) => (step - warmup) / steps
         The fall begins at `warmup`, with the full rate, and ends at `steps`.
         ? What is your rate at step `warmup`, and one step before?
     L17d  A whole cosine
@@ -869,8 +890,13 @@ Steps are counted from 1. The rate is `peak` at step `warmup`, `floor` at step `
         `math.cos` takes radians: half a turn is π.
     L17j  Not halved
         (1 + math.cos(math.pi * done)) / 2 => (1 + math.cos(math.pi * done))
-        or (1 + math.cos(math.pi * done)) / 2 => math.cos(math.pi * done)
         1 + cos goes from 2 to 0. Half of it goes from 1 to 0.
+    L17q  The fall takes too long
+        (step - warmup) / (steps - warmup) => (step - warmup) / steps
+        The fall ends at step `steps`, so it takes steps - warmup. Yours is not at `floor` there.
+    L17r  Below the floor
+        (1 + math.cos(math.pi * done)) / 2 => math.cos(math.pi * done)
+        A cosine goes from 1 to -1. Add 1 and halve it, and it goes from 1 to 0.
     L17k  The warm-up begins at the floor
         peak * step / warmup => floor + (peak - floor) * step / warmup
         It rises from 0: at step 1 the rate is peak / warmup.
@@ -1025,9 +1051,12 @@ Take the norm of all gradients together, as if their numbers stood in one vector
         The norm is the root of the sum of all squares.
     L7g  The norms are added
         for g in gradients]).norm() => for g in gradients]).sum()
-        or for g in gradients]).norm() => for g in gradients]).mean()
-        or for g in gradients]).norm() => for g in gradients]).max()
         Norms of 3 and 4 make 5 together: the root of the sum of their squares.
+        ? What is the length of the vector (3, 4)?
+    L7o  The norms are averaged, or the longest counts
+        for g in gradients]).norm() => for g in gradients]).mean()
+        or for g in gradients]).norm() => for g in gradients]).max()
+        Norms of 3 and 4 make 5 together, not 3.5 and not 4: the root of the sum of their squares.
         ? What is the length of the vector (3, 4)?
     L7h  Down to a norm of 1
         := lambda gradients, max_norm: [g * (1 / torch.cat([g.flatten() for g in gradients]).norm()) for g in gradients] if torch.cat([g.flatten() for g in gradients]).norm() > max_norm else gradients
@@ -1109,7 +1138,10 @@ def parts_of(*rows, v, seed=0):
 def adding(about, *rows, v=7, d=3, seed=0):
     def look(answer):
         model, batches = Predictor(v, d, seed), parts_of(*rows, v=v, seed=seed)
+        before = [p.detach().clone() for p in model.parameters()]
         said = answer(model, batches)
+        if not all(map(torch.equal, model.parameters(), before)):
+            raise Misconduct("It changed the parameters. Only gradients are asked for.")
         said = said if said is None or isinstance(said, str) else float(said)
         return [said, *(p.grad for p in model.parameters())]
 
@@ -1168,7 +1200,8 @@ accumulate_exercise = Exercise(
     task=r"""
 A batch that does not fit into memory is computed in parts, and the gradients of the parts add up.
 The result has to be the gradient of one big batch: of the mean loss over *all* targets of all parts.
-The parts have different numbers of targets, and a part may have none. Targets of -100 do not count. Only one part may go through the model at a time.
+The parts have different numbers of targets, and a part may have none. Targets of -100 do not count. Only one part may go through the model at a time, and its gradient is computed before the next part is read: otherwise memory holds the numbers of all parts.
+The parameters stay as they are.
 """,
     hints=[
         "One part has 10 targets, another 1,000. Should a target of the first count a "
@@ -1228,6 +1261,9 @@ The parts have different numbers of targets, and a part may have none. Targets o
         loss.backward() => pass
         or return mean => model.zero_grad()\n    return mean
         `backward()` has to be called for each part, and its gradients stay: the optimiser takes its step after this function.
+    L6d  A step is taken
+        return mean => torch.optim.SGD(model.parameters(), lr=0.1).step()\n    return mean
+        The optimiser takes its step after this function. Here the parameters stay as they are.
     L4  Pads count
         targets.flatten(), reduction="sum" => targets.flatten().clamp(min=0), reduction="sum"
         A target of -100 does not count.
