@@ -7,8 +7,8 @@ __all__ = ['CHAPTER', 'count_pairs_exercise', 'merge_exercise', 'LEARNED', 'enco
            'bits_exercise', 'count_pairs', 'unharmed', 'counting', 'spelled', 'one_row', 'without_overlap', 'any_two',
            'by_places', 'written_out', 'merge', 'merging', 'first_only', 'from_the_right', 'as_text', 'fixed_places',
            'look_back', 'by_index', 'recursive', 'encode', 'pairs', 'encoding', 'by_rank', 'with_a_table',
-           'until_nothing_changes', 'leftmost', 'longest', 'most_frequent', 'decode', 'decoding', 'in_a_buffer',
-           'as_they_come', 'one_by_one']
+           'until_nothing_changes', 'leftmost', 'leftmost_everywhere', 'longest', 'most_frequent', 'decode', 'decoding',
+           'in_a_buffer', 'as_they_come', 'one_by_one']
 
 # %% ../../nbs/exercises/08b_byte_pairs.ipynb #a0fe2e8d
 import math  # noqa: F401
@@ -51,7 +51,11 @@ def counting(about, words):
         found = unharmed(answer, words)
         if not isinstance(found, dict):
             return found
-        return {str(tuple(pair)): n for pair, n in found.items() if n}
+        for key in found:
+            if not isinstance(key, tuple):
+                said = f"A key of yours is {key!r}. A pair is a tuple of two tokens."
+                raise Misconduct(said)
+        return {str(pair): n for pair, n in found.items() if n}
 
     return Probe(about, look, shape=about)
 
@@ -165,6 +169,9 @@ In the word *aaa* the pair *aa* stands at two places. No pair crosses from one w
     E1j  A run counts too little
         := without_overlap
         In *aaa* the pair *aa* stands at two places, though only one of them can be merged.
+    E1m  The keys are texts
+        return counts => return {str(pair): n for pair, n in counts.items()}
+        The text "(1, 2)" only looks like a pair. A key is the tuple of two tokens itself.
     E1k  All pairs of a word
         zip(tokens, tokens[1:]) => any_two(tokens)
         Only neighbours are pairs.
@@ -428,6 +435,13 @@ def leftmost(word, merges, merge):
     return tokens
 
 
+def leftmost_everywhere(word, merges, merge):
+    tokens = list(word.encode())
+    while found := [pair for pair in pairwise(tokens) if pair in merges]:
+        tokens = merge(tokens, found[0], 256 + merges.index(found[0]))
+    return tokens
+
+
 def longest(word, merges, merge):
     "The longest token that begins here, again and again."
     known = chapter.BytePairTokenizer(merges).spellings
@@ -478,11 +492,14 @@ The word is to be cut as it would have been cut in training.
         encoding("a later merge that begins further left", "abc", "b|c", "a|b"),
         encoding("the same two in the other order", "abc", "a|b", "b|c"),
         encoding("a longer token that is out of reach", "abcd", "b|c", "a|b", "ab|c"),
+        encoding("another token that is out of reach", "abcx", "a|b", "b|c", "a|bc"),
         encoding("a pair that occurs twice", "banana", "a|n", "n|a"),
         encoding("a frequent pair that was learned late", "xyxyzx", "y|z", "x|y"),
         encoding("another one", "abcabcxbx", "c|x", "b|c", "a|b", "x|b"),
         encoding("a run", "aaaaaaa", "a|a", "aa|aa", "aa|a"),
         encoding("a run of three", "baaa!", "a|a", "b|a"),
+        encoding("a word of capitals", "BANANA", "A|N"),
+        encoding("some capitals", " The CAT", "h|e", "a|t"),
         encoding("letters outside ASCII", "né€😀é", "n|e"),
         encoding("an umlaut, learned", "größer", *LEARNED),
         encoding("merges that occur now and then", " catered", *LEARNED),
@@ -500,11 +517,15 @@ The word is to be cut as it would have been cut in training.
         or word.encode("utf-8") => word.encode("utf-16-le")
         or word.encode("utf-8") => word.encode("ascii", "ignore")
         The bytes are those of UTF-8.
+    E3o  Capitals become small letters
+        word.encode => word.lower().encode
+        T and t are different bytes. A tokenizer keeps what it reads.
     E3c  The last merge first
         for new, pair in enumerate(merges, start=256): => for new, pair in reversed(list(enumerate(merges, start=256))):
         Merges are applied in the order in which they were learned. Applied backwards, a merge finds none of the tokens that it is made of.
     E3d  From left to right
         := leftmost
+        or := leftmost_everywhere
         You join the leftmost pair that is among the merges. First comes the pair that was *learned* first, wherever it stands.
         ? Which of the two pairs in *abc* did training join first?
     E3e  The longest token first
