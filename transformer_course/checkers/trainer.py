@@ -10,6 +10,7 @@ __all__ = ['CHAPTER', 'checkpoint_bytes', 'checkpoint_bytes_exercise', 'batch_of
 import torch
 
 from ..grading.probes import Probe, call
+from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
 
 CHAPTER = "08c_trainer"
@@ -73,7 +74,14 @@ def drawn(about, length, step, batch_size, max_len, seed):
     tokens = torch.arange(length) * 7 % 101
 
     def look(answer):
-        return call(answer, tokens.clone(), step, batch_size, max_len, seed)
+        before = torch.get_rng_state()
+        out = call(answer, tokens.clone(), step, batch_size, max_len, seed)
+        if not torch.equal(before, torch.get_rng_state()):
+            raise Misconduct("It seeds or uses the generator of the whole program.")
+        if isinstance(out, torch.Tensor) and out.is_floating_point():
+            said = f"Your result is of type {out.dtype}: tokens are whole numbers."
+            raise Misconduct(said)
+        return out
 
     return Probe(about, look, shape=(length, batch_size, max_len))
 
@@ -123,11 +131,19 @@ The pieces have one token more than the context, because each token but the last
         Two runs with different seeds would see the same batches.
     G3  The last piece is never drawn
         len(tokens) - max_len => max(1, len(tokens) - max_len - 1)
+        or len(tokens) - max_len => len(tokens) - max_len - 1
         `torch.randint(high, ...)` draws numbers below `high`, so that the last place was left out already.
         ? How many pieces of two tokens has a text of three?
     G4  Pieces without the last target
         i + max_len + 1] => i + max_len]
         A context of max_len tokens takes one token more: the target of the last one.
+    G6  The generator of the whole program
+        torch.Generator().manual_seed => torch.manual_seed
+        Dropout draws from that generator too, so seeding it or drawing from it changes what the rest of the program draws. Make a generator for this step, and give it to `torch.randint`.
+        ? Who else draws from the generator that `torch.manual_seed` seeds?
+    G7  Tokens that are no whole numbers
+        for i in places]) => for i in places]).float()
+        An embedding looks its rows up by whole numbers.
     G5  The seed and the step can be exchanged
         1_000_000 * seed + step => seed + step
         Seed 1 at step 1 would draw what seed 0 draws at step 2.
@@ -197,6 +213,10 @@ Which comparison is not what it seems?
         logged("steps of two digits", *every(10, 60, 10), step=30),
         logged("steps of one and two digits", *every(3, 16, 3), step=12),
         logged("steps of two and three digits", *every(90, 130, 10), step=110),
+        logged("steps of three and four digits", *every(900, 1200, 50), step=1000),
+        logged(
+            "steps of five and six digits", *every(99_980, 100_030, 10), step=100_010
+        ),
         logged("a step between two lines", *every(10, 60, 10), step=35),
         logged("a line that is cut off", *every(10, 40, 10), "40,0.", step=50),
         logged("a step that is cut off", *every(90, 120, 10), "12", step=120),
@@ -208,6 +228,10 @@ Which comparison is not what it seems?
     L1  The line of the step itself is lost
         int(line.split(",")[0]) <= step => int(line.split(",")[0]) < step
         The checkpoint was written after that line, so the run goes on behind it.
+    L5  Filled up with zeros
+        int(line.split(",")[0]) <= step => line.split(",")[0].zfill(3) <= str(step).zfill(3)
+        Texts with equally many digits stand in the order of their numbers. But some step has one digit more. Compare numbers.
+        ? Which of the lines 900 and 1000 comes first, as a text?
     L3  The first line is dropped
         in whole if => in whole[1:] if
         The list has no line with names of columns here.
