@@ -381,7 +381,9 @@ def _opening(file: str) -> str:
     return (
         f"# Exercises of chapter {number.lstrip('0') or '0'}\n\n"
         f"{len(exercises)} exercises, about {minutes} minutes. "
-        "Replace what is not implemented, then check it. In a terminal "
+        "Replace what is not implemented, then check it. "
+        "Functions of tensors use PyTorch, so that gradients pass through them. "
+        "In a terminal "
         f"`transformer-course check {file}` checks them all{tests}"
     )
 
