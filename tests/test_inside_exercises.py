@@ -173,6 +173,18 @@ def adds_in_place(model, tokens):
     return torch.stack(parts)
 
 
+def counts_one_too_far(model, tokens):
+    stages = what_hooks_saw(model, tokens).cumsum(0)
+    return torch.stack([stages[0], *(list(stages)[n + 1] - stages[n] for n in range(len(stages)))])
+
+
+def applies_a_layer_too_many(model, tokens):
+    x, mask = model.embed(tokens), torch.ones(2 * tokens.shape[1:], dtype=torch.bool).tril()
+    for n in range(len(model.layers) + 1):
+        x = list(model.layers)[n](x, mask)
+    return x
+
+
 def stays_in_training(answer):
     return lambda model, *given: answer(model.train(), *given)
 
@@ -243,6 +255,7 @@ WRONG = {
         (without_biases, None, "do not add up"), (adds_in_place, "X16", "in your list already"), (stays_in_training(what_hooks_saw), None, "training mode"),
         (fails_with_a_hook, None, "too early"), (lambda model, tokens: what_hooks_saw(model, tokens[:1]).expand(-1, len(tokens), -1, -1).clone(), None, "numbers are off"),
         (lambda *given: what_hooks_saw(*given).norm(dim=-1), None, "has the shape"), (lambda *given: list(what_hooks_saw(*given)), None, "not a tensor"),
+        (counts_one_too_far, None, "list index out of range"),
     ],
     "inside.previous_token_head": [
         (of_the_smallest_weights, None, "In part 1 of 3"), (lambda patterns: trace_in_numpy(patterns)[0], None, "Three things are asked for"),
@@ -254,6 +267,7 @@ WRONG = {
         (stays_in_training(another_module), None, "training mode"),
     ],
     "inside.logit_lens": [
+        (applies_a_layer_too_many, None, "list index out of range"),
         (with_root_mean_squares, None, "logits of the model"), (scaled(one_pass_by_recursion, 1 / math.sqrt(6)), None, "logits of the model"),
         (lambda *given: one_pass_by_recursion(*given).transpose(0, 1), None, "has the shape"), (lambda model, tokens: one_pass_by_recursion(model, tokens.flip(1)).flip(2), None, "logits of the model"),
     ],

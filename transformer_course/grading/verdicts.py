@@ -453,9 +453,17 @@ def _explains(exercise: Exercise, ids: tuple[str, ...], seen: Sequence[Seen]) ->
             return False
         if ours.said != learners.said:
             continue  # an error in other words proves nothing
+        if len(ids) > 1 and _is_vague(ours):
+            continue
         if not _agrees(ours, exercise.expects(number), exercise.tolerance):
             shapes.add(exercise.probes[number].shape)
     return len(shapes - {None}) >= exercise.proofs
+
+
+def _is_vague(seen: Seen) -> bool:
+    "Whether it is an error that many slips raise, such as `list index out of range`."
+    ours = seen.error in (None, "Misconduct")
+    return not ours and not re.search(r"\d", seen.said)
 
 
 def _explains_in_part(exercise: Exercise, id: str, seen: Sequence[Seen]) -> bool:
