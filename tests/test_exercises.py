@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from builder.exercises import reports
 from transformer_course import cli, exercises
 from transformer_course.grading import progress, sandbox
+from transformer_course.grading.probes import call
 from transformer_course.grading.verdicts import Mistake, edited, same
 
 BIN = Path(sys.executable).parent
@@ -360,6 +361,14 @@ def test_a_look_that_ends_in_a_time_out_is_the_last(apart, monkeypatch):
     looks = [(look, 0) for look in (lambda _: 1, lambda _: time.sleep(1e6), lambda _: 1)]
     seen = sandbox.observe(lambda: None, looks, limits=sandbox.Limits(seconds=0.2)).seen
     assert [one.error for one in seen] == [None, "TimeoutError"]
+
+
+def test_lists_and_dicts_that_an_answer_changes_stay_what_they_were():
+    given = [[1, 2], [3]], {"a": 1}
+    for kind, answer in {"list": lambda sizes, counts: sizes[0].pop(), "dict": lambda sizes, counts: counts.pop("a")}.items():
+        with pytest.raises(sandbox.Misconduct, match=f"Make a new {kind} instead"):
+            call(answer, *given)
+    assert given == ([[1, 2], [3]], {"a": 1}) and call(lambda sizes, counts: [*sizes, counts], *given) == [[1, 2], [3], {"a": 1}]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are forked on Linux alone")

@@ -8,7 +8,7 @@ __all__ = ['Reading', 'Probe', 'numbers', 'tokens', 'call', 'compare', 'gradient
 
 # %% ../../nbs/tools/probes.ipynb #e4fad964
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,10 @@ def call(answer: Callable, *inputs: Any, **named: Any) -> Any:
     if result is None:
         raise Misconduct("It returned None. Is the `return` missing?")
     for number, (now, before) in enumerate(zip(given, kept)):
-        if isinstance(now, Tensor) and not _equal(now, before):
+        if _changed(now, before):
             name = list(named)[number - count] if number >= count else f"{number + 1}"
-            raise Misconduct(f"It changed its input {name}. Make a new tensor instead.")
+            kind = type(now).__name__.lower()
+            raise Misconduct(f"It changed its input {name}. Make a new {kind} instead.")
     for tensor in _tensors(result):
         if any(_shares(tensor, value) for value in given if isinstance(value, Tensor)):
             raise Misconduct(
@@ -73,7 +74,22 @@ def call(answer: Callable, *inputs: Any, **named: Any) -> Any:
 
 
 def _copy(value: Any) -> Any:
+    "A copy of a tensor, or of a list or dict that holds the same tensors."
+    if isinstance(value, list):
+        return [one if isinstance(one, Tensor) else _copy(one) for one in value]
+    if isinstance(value, dict):
+        return copy(value)
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def _changed(now: Any, before: Any) -> bool:
+    if isinstance(now, Tensor) and isinstance(before, Tensor):
+        return not _equal(now, before)
+    if isinstance(now, dict) and isinstance(before, dict):
+        now, before = ([*one, *one.values()] for one in (now, before))
+    if isinstance(now, list) and isinstance(before, list):
+        return len(now) != len(before) or any(map(_changed, now, before))
+    return now is not before
 
 
 def _is_real(value: Any) -> bool:
