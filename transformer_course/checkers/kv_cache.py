@@ -932,7 +932,7 @@ def padded(about, *lengths, pad=0, seed=0, least=1):
     real = torch.arange(width) >= width - torch.tensor(lengths)[:, None]
 
     def look(answer):
-        found = answer([list(one) for one in lists], pad)
+        found = call(answer, lists, pad)
         asked = "Three things are asked for: tokens, positions, mask."
         tokens, positions, mask = several(found, 3, asked)
         for what, one in (("tokens", tokens), ("positions", positions)):
@@ -1065,6 +1065,9 @@ Many models have no token of their own for padding, and use one that may also st
     K12p  A token reads one ahead
         .tril() => .tril(1)
         The token after it is the future.
+    K12u  The prompts are changed
+        past = torch.ones( => for one in prompts:\n        one[:0] = [pad] * (width - len(one))\n    past = torch.ones(
+        The pads stand in the lists that you were given, too. Make new ones.
     K12q  The future is read, not the past
         .tril() => .triu()
         Row t may read the columns up to t.

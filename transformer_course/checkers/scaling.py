@@ -1072,6 +1072,9 @@ Then compare the step with the machine. One of the two takes longer: the arithme
     C15t  FLOPs alone
         return work / moved, limit => return work, limit
         Divide them by the bytes.
+    C15w  The list of shapes is emptied
+        return work / moved, limit => shapes.clear()\n    return work / moved, limit
+        Whoever calls your function has no shapes afterwards. Go through the list and leave it as it is.
     C15u  Operations a second
         return work / moved, limit => return min(operations, work / moved * bandwidth), limit
         That is what the machine reaches, by its roofline. Asked for are FLOPs per byte.
