@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['CHAPTER', 'layer_parameters_exercise', 'mixture', 'total_parameters_exercise', 'gated', 'flops_exercise', 'n_tokens',
-           'inputs', 'logits', 'training_memory_exercise', 'a100', 'h100', 'laptop', 'up_down', 'intensity_exercise',
-           'powers', 'fit_exercise', 'compute_optimal_exercise', 'find_the_bug_exercise', 'layer_parameters', 'Sizes',
-           'small', 'preset', 'number', 'pair', 'counted', 'matrix_by_matrix', 'in_modules', 'total_parameters',
-           'whole', 'part_by_part', 'rows_of_d', 'flops', 'by_shapes', 'as_kaplan_writes', 'every_parameter',
-           'every_parameter_and_keys', 'intensity', 'step', 'in_tensors', 'one_after_the_other', 'product_by_product',
-           'fit', 'points', 'as_a_polynomial', 'by_least_squares', 'in_plain_python', 'of_the_losses', 'between_two',
-           'mean_of_slopes', 'compute_optimal', 'budget', 'by_halving', 'on_a_grid', 'by_three', 'equal_terms',
-           'twenty_for_one', 'tokens_per_second', 'served', 'by_two_rates', 'text_by_text']
+           'inputs', 'logits', 'training_memory_exercise', 'a100', 'h100', 'laptop', 'up_down', 'slow',
+           'square_between', 'narrow_between', 'intensity_exercise', 'powers', 'fit_exercise',
+           'compute_optimal_exercise', 'find_the_bug_exercise', 'layer_parameters', 'Sizes', 'small', 'preset',
+           'number', 'pair', 'counted', 'matrix_by_matrix', 'in_modules', 'total_parameters', 'whole', 'part_by_part',
+           'rows_of_d', 'flops', 'by_shapes', 'as_kaplan_writes', 'every_parameter', 'every_parameter_and_keys',
+           'intensity', 'step', 'in_tensors', 'one_after_the_other', 'product_by_product', 'fit', 'points',
+           'as_a_polynomial', 'by_least_squares', 'in_plain_python', 'of_the_losses', 'between_two', 'mean_of_slopes',
+           'compute_optimal', 'budget', 'by_halving', 'on_a_grid', 'by_three', 'equal_terms', 'twenty_for_one',
+           'tokens_per_second', 'served', 'by_two_rates', 'text_by_text']
 
 # %% ../../nbs/exercises/11_scaling.ipynb #10d77dff
 import math
@@ -948,6 +949,9 @@ def product_by_product(shapes, *given):
 
 # %% ../../nbs/exercises/11_scaling.ipynb #e15a8111
 up_down = [(12_288, 49_152), (49_152, 12_288)]
+slow = {"operations": 2e11, "bandwidth": 2e9}
+square_between = [(4_096, 16), (4_096, 4_096), (16, 4_096)]
+narrow_between = [(512, 512)] * 2 + [(4_096, 16)] * 3 + [(512, 512)] * 2
 intensity_exercise = Exercise(
     id="scaling.intensity",
     title="What limits a step",
@@ -993,6 +997,8 @@ Then compare the step with the machine. One of the two takes longer: the arithme
             "one small and one large matrix, H100", [(64, 64), *up_down], 310, 2, h100
         ),
         step("eight bits, 130 tokens, A100", up_down, 130, 1, a100),
+        step("a square matrix between narrow ones", square_between, 600, 2, slow),
+        step("narrow matrices between square ones", narrow_between, 600, 2, slow),
     ],
     variants=r"""
     C15  Upside down
@@ -1061,11 +1067,18 @@ Then compare the step with the machine. One of the two takes longer: the arithme
         The number of tokens is the intensity only in 16 bits, and where vectors are few beside the weights. Compare the intensity itself.
     C15q  The mean of all products
         := product_by_product
+        or := lambda *given: (product_by_product(*given)[0], right(*given)[1])
+        or := lambda shapes, *rest: (lambda mean: (mean, "arithmetic" if mean > rest[2] / rest[3] else "bytes"))(product_by_product(shapes, *rest)[0])
         Add up all FLOPs and all bytes first: large matrices count more.
     C15r  One product
         := lambda shapes, *rest: right(shapes[:1], *rest)
         or := lambda shapes, *rest: right(shapes[-1:], *rest)
         The step has several products.
+    C15x  Single products decide
+        := lambda shapes, *rest: (right(shapes, *rest)[0], right(shapes[-1:], *rest)[1])
+        or := lambda shapes, *rest: (right(shapes, *rest)[0], right(shapes[:1], *rest)[1])
+        or := lambda shapes, *rest: (right(shapes, *rest)[0], product_by_product(shapes, *rest)[1])
+        The FLOPs per byte are right. What limits the step follows from them, too: from all FLOPs and all bytes together.
     C15s  In the other order
         return work / moved, limit => return limit, work / moved
         First FLOPs per byte, then what limits the step.
