@@ -184,6 +184,10 @@ Some scores are masked, and whole blocks of a row may be.
     O5c  The new sum has the old maximum
         (scores - shift[:, None]).exp() => (scores - m.expand(len(scores)).clamp(min=-1e30)[:, None]).exp()
         The exponentials of the block are taken with the *new* maximum.
+    O28c  -inf becomes 0 in the maximum
+        m = new => m = shift
+        or return m, l => return shift, l
+        Subtract 0 where a row has read nothing but -inf, but keep -inf as its maximum: later scores may be negative, too.
     O28  The maximum starts at 0
         torch.tensor(-math.inf), torch.tensor(0.0) => torch.tensor(0.0), torch.tensor(0.0)
         All scores of a row may be negative. Start from -inf.
