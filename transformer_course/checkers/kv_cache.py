@@ -69,8 +69,11 @@ def appended(about, *steps, b=2, h=3, of=list, learned=False, **options):
         cache = None
         for seed, t in enumerate(steps):
             new = keys_values(b, h, t, seed=seed, **options)
-            given = [one.clone().requires_grad_(learned) for one in new]
+            given = [one.clone().requires_grad_(learned) * 1 for one in new]
             cache = a_pair(answer(cache, *given))
+            if learned and not all(one.requires_grad for one in given):
+                said = "It cut the gradient's record of its inputs."
+                raise Misconduct(f"{said} Return detached ones instead.")
             if not all(map(torch.equal, given, new)):
                 raise Misconduct("It changed the new keys or values.")
         return of(cache)
@@ -216,6 +219,10 @@ Generation trains nothing: what is kept must not require a gradient, or nothing 
         k, v = k.detach(), v.detach() => k = k.detach()
         or k, v = k.detach(), v.detach() => v = v.detach()
         Keys and values both come out of a model that could be trained. Neither may require a gradient.
+    K14c  The inputs themselves are detached
+        k, v = k.detach(), v.detach() => k.detach_(), v.detach_()
+        or k, v = k.detach(), v.detach() => k.requires_grad_(False), v.requires_grad_(False)
+        The caller may still need their gradients, and PyTorch does not even allow `requires_grad = False` for what a model has computed. Return detached ones.
     K18  Without a cache it fails
         if cache is None: => if not torch.is_tensor(cache[0]):
         Before the first token the cache is None: what is new is all there is.
