@@ -1081,9 +1081,12 @@ Many models have no token of their own for padding, and use one that may also st
     K12r  The mask is read the wrong way round
         real[:, None, :] & past => ~(real[:, None, :] & past)
         True means: may read.
-    K12s  One row too many is real
+    K12s  One column too many is real
         >= width - lengths[:, None] => >= width - lengths[:, None] - 1
-        or >= width - lengths[:, None] => > width - lengths[:, None]
+        A prompt of 2 tokens in a batch five wide stands in columns 3 and 4.
+    K12t  The first token of a prompt counts as a pad
+        >= width - lengths[:, None] => > width - lengths[:, None]
+        or real[:, None, :] & past => (torch.arange(width) > width - lengths[:, None])[:, None, :] & past
         A prompt of 2 tokens in a batch five wide stands in columns 3 and 4.
     ok  row by row
         := row_by_row
