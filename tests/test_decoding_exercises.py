@@ -76,6 +76,11 @@ def one_buffer(x, sizes, layers):
     return torch.vstack(out)
 
 
+def row_after_row(*maps):
+    weight, bias = zip(*((row, number) for one in maps for row, number in zip(*one)))
+    return [torch.stack(weight), torch.stack(bias)]
+
+
 def copied(blocks):
     scores = torch.cat([block.clone() for block in blocks], 1)
     m = scores.amax(1)
@@ -151,6 +156,7 @@ RIGHT = {
     "kv_cache.left_pads": [with_offsets],
     "kv_cache.quantise": [by_norms],
     "kv_cache.find_the_bug": [one_buffer],
+    "fast_decoding.pack": [row_after_row],
     "search.beam_step": [one_topk_a_row],
     "search.computed_once": [1_080.0],
     "flash.online_softmax": [copied],
@@ -243,6 +249,7 @@ WRONG = {
     "kv_cache.quantise": [(lambda x, dim: by_norms(x, dim)[::-1], "K17t", "First the codes"), (lambda x, dim: by_norms(x, -1), "K17b", "along"),
                           (lambda x, dim: (by_norms(x, dim)[0], 1.01 * by_norms(x, dim)[1]), None, "In part 2")],
     "kv_cache.find_the_bug": [(reads_the_first_layers_cache, None, "numbers are off")],
+    "fast_decoding.pack": [(lambda *maps: (row_after_row(*maps)[0], row_after_row(*maps)[1][:, None]), None, "has (3, 2) and (3,)"), (lambda *maps: row_after_row(*maps)[0], None, "Two tensors")],
     "search.beam_step": [(lambda total, log_p, width: one_topk_a_row(total, log_p, 1), None, "has the shape"), (lambda *given: one_topk_a_row(*given)[:2], None, "Three things")],
     "search.computed_once": [(540, "E1", "*and* values"), (1_090, None, "too large")],
     "flash.online_softmax": [(keeps_the_blocks, "O20", "overwritten"), (lambda blocks: torch.stack(copied(blocks)), None, "Two tensors")],

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..grading.probes import Probe, call, numbers
+from ..grading.sandbox import Misconduct
 from ..grading.verdicts import Exercise
 
 CHAPTER = "09b_fast_decoding"
@@ -72,7 +73,7 @@ def pack(query, key, value):
 
 # %% ../../nbs/exercises/09b_fast_decoding.ipynb #d817d2de
 def packed(about, d, *widths, rows=2):
-    x = numbers(rows, d, seed=9)
+    x, n = numbers(rows, d, seed=9), sum(widths)
     maps = [
         (numbers(wide, d, seed=2 * seed), numbers(wide, seed=2 * seed + 1))
         for seed, wide in enumerate(widths)
@@ -80,11 +81,17 @@ def packed(about, d, *widths, rows=2):
 
     def look(answer):
         out = call(answer, *[(w.clone(), b.clone()) for w, b in maps])
-        try:
-            weight, bias = out
-            return F.linear(x, weight, bias)
-        except (RuntimeError, TypeError, ValueError):
-            return out[0] if isinstance(out, tuple) and out else out
+        pair = isinstance(out, tuple | list) and len(out) == 2
+        if not pair or not all(isinstance(one, torch.Tensor) for one in out):
+            raise Misconduct("Two tensors are asked for: the weight, and the bias.")
+        weight, bias = out
+        if weight.shape != (n, d) or bias.shape != (n,):
+            found = f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+            raise Misconduct(
+                f"Weight and bias have the shapes {found}. A map from {d} numbers to "
+                f"{n} has ({n}, {d}) and ({n},)."
+            )
+        return F.linear(x, weight, bias)
 
     return Probe(about, look, shape=(d, widths, rows))
 
