@@ -197,6 +197,10 @@ You may run the layers by hand, or use hooks.
         parts += [y - x, z - y] => parts += [y, z]
         Those are the stream after each sublayer. A part is what *one* sublayer adds: the difference of two stages.
         ? What has to come out when you add up all parts?
+    X1c  One part is a stage
+        parts += [y - x, z - y] => parts += [y - x, z]
+        or parts += [y - x, z - y] => parts += [y, z - y]
+        A part is what *one* sublayer adds: the difference of the two stages around it.
     X1b  Stage less the embedding
         parts += [y - x, z - y] => parts += [y - parts[0], z - parts[0]]
         That is everything written up to there. Each part is what one sublayer wrote.
@@ -1092,6 +1096,9 @@ Measure how much each head does so, for all heads at once. A token may have seve
         scored("abacadae" * 3, "abcdefgh" * 3, n_layers=2, h=2, seed=9),
     ],
     variants=r"""
+    I0  All scores are 0
+        := lambda patterns, tokens: torch.zeros(patterns.shape[0], patterns.shape[2])
+        Nothing was added up. Which weights does your mask let through?
     I1  The copy itself
         after[:, :, 1:] = copies[:, :, :-1] => after = copies
         That is the weight on the earlier "was". An induction head reads what came *after* it.
