@@ -135,7 +135,7 @@ RIGHT = {
     "inside.ablate": [takes_its_write_away, another_module, in_double(another_module)],
     "inside.logit_lens": [one_pass_by_recursion, text_by_text, in_double(one_pass_by_recursion)],
     "inside.induction_score": [one_hot_products, lists_of_places, lambda patterns, tokens: lists_of_places(patterns.double(), tokens)],
-    "inside.even_score": [0.151, torch.tensor(0.15085)],
+    "inside.even_score": [0.151, 0.15, torch.tensor(0.15085)],
     "inside.find_the_bug": [
         repaired(SIDE_BY_SIDE), repaired("np.moveaxis(found, 0, 1).reshape(T, -1)"),
         repaired("[sum((list(found[h][t]) for h in range(n_heads)), []) for t in range(T)]"),

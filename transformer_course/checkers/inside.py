@@ -1266,7 +1266,6 @@ What is the induction score of this head?
         := 3 * even(15, 20) / 5
         or := 3 * even(15, 20) / 15
         or := even(15, 20) / 5
-        or := 3 / 20
         The second and the third round count too.
     J8  Mean number of copies over mean length
         := 2 / 13
