@@ -445,8 +445,8 @@ class Largest(TorchFunctionMode):
         return out
 
 
-def frugal(about, limit, too_much, *inputs):
-    "Law: no tensor holds more numbers than `limit`."
+def frugal(about, limit, too_much, *inputs, least=0):
+    "Law: no tensor holds more numbers than `limit`, and one holds `least`."
 
     def look(answer):
         with Largest() as largest:
@@ -456,6 +456,8 @@ def frugal(about, limit, too_much, *inputs):
     def law(seen):
         if seen > limit:
             return f"You made a tensor of {seen:,} numbers. {too_much}"
+        if seen < least:
+            return f"Your largest tensor has {seen} numbers. {too_much}"
 
     return Probe(about, look, law, shape=("memory", about))
 
@@ -1378,10 +1380,10 @@ def skipping(t, block_q, block_k, queries, keys):
 
 
 def saving_triangle(t, block_q, block_k):
-    said = f"A tile of {block_q} by {block_k} has {block_q * block_k} scores."
-    limit = 2 * max(block_q * block_k, 2 * t)
+    tile, given = block_q * block_k, (*qkv(t, t, d=2, e=2), block_q, block_k)
+    said = f"A tile of {block_q} by {block_k} has {tile} scores."
     about = f"{t} × {t} scores, tiles of {block_q} × {block_k}"
-    return frugal(about, limit, said, *qkv(t, t, d=2, e=2), block_q, block_k)
+    return frugal(about, 2 * max(tile, 2 * t), said, *given, least=tile)
 
 
 def by_kinds(q, k, v, block_q, block_k):
@@ -1420,7 +1422,7 @@ find_the_bug_exercise = Exercise(
     task=r"""
 Causal attention in tiles, which skips the tiles in the future. With square tiles it agrees with plain attention to the last digit, so a test with square tiles finds nothing.
 With other tiles, such as 4 queries by 2 keys, some of its outputs are wrong. They are plausible numbers: training runs, and the loss is only a little worse.
-Find the line, and repair it. Tiles in the future have to be skipped as before.
+Find the line, and repair it. Tiles keep their sizes, and those in the future have to be skipped as before.
 """,
     hints=[
         "Exact attention does not depend on its tiles. With which sizes is the result "
@@ -1450,6 +1452,8 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         triangle(8, 4, 3, move=-500.0, seed=39),
         saving_triangle(48, 16, 4),
         saving_triangle(60, 20, 5),
+        saving_triangle(48, 24, 12),
+        saving_triangle(60, 20, 10),
         skipping(12, 4, 3, queries=4, keys=6),
         skipping(10, 2, 4, queries=4, keys=4),
     ],
@@ -1471,8 +1475,13 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         The last query of *this* tile decides.
     O55e  Both tiles get one size
         T, d = q.shape => T, d = q.shape; block_k = block_q
+        or T, d = q.shape => T, d = q.shape; block_q = block_k
+        or T, d = q.shape => T, d = q.shape; block_q = block_k = min(block_q, block_k)
         That hides the bug. The tiles have the sizes that were asked for: each tile has block_q by block_k scores.
         ? How many scores does your tile hold?
+    O55g  One query at a time
+        := prefixes
+        With one query there is no tile. block_q queries are read at a time.
     O55f  No tile is skipped
         begin > rows[-1] => False
         or begin > rows[-1] => begin >= T
@@ -1509,8 +1518,6 @@ Find the line, and repair it. Tiles in the future have to be skipped as before.
         = behaves as before
     ok  by the kinds of tiles
         := by_kinds
-    ok  query by query
-        := prefixes
     ok  the end of the tile
         begin > rows[-1] => begin >= min(first + block_q, T)
     ok  a range that ends there
