@@ -435,18 +435,18 @@ Queries may have read no key of a set, or of both.
     O11  A query that reads nothing gets NaN
         shift = lse.masked_fill(lse == -math.inf, 0.0) => shift = lse
         or weight_1, weight_2 = => shift = lse; weight_1, weight_2 =
-        Where both are -inf, you subtract -inf from -inf. The output of such a query is 0.
+        Where both are -inf: -inf minus -inf is NaN, and so is 0 divided by 0. The output of such a query is 0.
     O37  A softmax over the queries
         weight_1, weight_2 = ((one - shift).exp()[:, None] for one in (lse_1, lse_2)) => weight_1, weight_2 = (one.softmax(0)[:, None].nan_to_num(0.0) for one in (lse_1, lse_2))
         The two *sets* share out the weight of a query, not the queries among themselves.
     O38  One weight for all queries
         (one - shift).exp()[:, None] => (one - shift).exp().mean()
         Each query has weights of its own.
-    O39  The second set is lost
+    O39  One set is lost
         weight_1 * out_1 + weight_2 * out_2 => out_1.clone()
         or weight_1 * out_1 + weight_2 * out_2 => out_2.clone()
         Your output is that of one set alone.
-    O40  The sizes of the scores, not their sums
+    O40  The larger set takes everything
         weight_1, weight_2 = ((one - shift).exp()[:, None] for one in (lse_1, lse_2)) => weight_1, weight_2 = ((one >= lse_1.maximum(lse_2)).float()[:, None] for one in (lse_1, lse_2))
         The set with the larger sum does not take everything: both are weighted.
     ok  around a maximum
@@ -639,9 +639,9 @@ The check looks at the size of every tensor that you make, and at how many score
     O22  Rescaled upside down
         (m - new).exp() => torch.where(m > -math.inf, (new - m).exp(), 0.0)
         The new maximum is the larger one, so the old sums shrink: exp(old - new).
-    O6  The old maximum stays
+    O6  The last tile alone
         m = new => pass
-        The factor exp(old - new) needs the maximum of the tile before.
+        What the tiles before have brought is lost. Is their maximum kept for the factor exp(old - new)?
     O7  Not divided by the sum
         return acc / l[:, None] => return acc
         The exponentials of a row do not sum to 1. Divide by l at the end.

@@ -690,9 +690,11 @@ How many bytes is the cache?
         := right / 48
         Factor 48 too small: each layer has a cache of its own.
     K15f  One token
-        := right / 6_000
-        or := right / 24_000
+        := right / 24_000
         That is what a token takes. Each text has 6,000 of them, and there are 4 texts.
+    K15o  One token of each text
+        := right / 6_000
+        Each of the 4 texts has 6,000 tokens. That is one of each.
     K15g  Twice too much
         := right * 2
         Factor 2 too large: a number in bfloat16 takes two bytes, not four.
@@ -1227,7 +1229,7 @@ A number comes back as its code times the scale. The error is at most half a sca
     K17e  Cut off, not rounded
         (x / scale).round() => (x / scale)
         `to(torch.int8)` drops what stands behind the point. Round first: the error is half as large.
-    K17f  Rounded down
+    K17f  Rounded to one side
         (x / scale).round() => (x / scale).floor()
         or (x / scale).round() => (x / scale).ceil()
         Round to the nearest whole number.

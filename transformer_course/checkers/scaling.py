@@ -743,8 +743,10 @@ In training, the backward pass comes on top of the forward pass.
         ? How many products does the backward pass of x W need?
     C17b  Training takes four times as much
         3 * forward if => 4 * forward if
-        or 3 * forward if => 6 * forward if
-        One forward pass, and a backward pass of two. (Four would be with checkpointing; the 6 in 6 N holds the 2 of the forward pass already.)
+        One forward pass, and a backward pass of two. (Four would be with checkpointing.)
+    C17e  The 6 of 6 N twice
+        3 * forward if => 6 * forward if
+        6 N are 2 N for the forward pass and 4 N for the backward pass: three times the forward pass.
     C17c  Training costs nothing more
         3 * forward if training else forward => forward
         The backward pass takes twice the work of the forward pass.
@@ -1257,7 +1259,7 @@ Then you can say what the loss of a model would be that nobody has trained.
     C16h  The logarithm of the scale
         ).exp(), -slope => ), -slope
         That is where the line starts: the logarithm of the scale.
-    C16i  Logarithms to base 10, and a power of e
+    C16i  Logarithms to base 10 or 2, and a power of e
         sizes.log(), (losses - floor).log() => sizes.log10(), (losses - floor).log10()
         or sizes.log(), (losses - floor).log() => sizes.log2(), (losses - floor).log2()
         The exponent is right. The scale is a power of the base whose logarithm you took.
@@ -1291,7 +1293,7 @@ Then you can say what the loss of a model would be that nobody has trained.
     C16q  The losses themselves
         := of_the_losses
         You made the squares of the *losses* least. That is a fit, too, but another one: here the logarithms count.
-    C16r  The last point is left out
+    C16r  A point is left out
         := lambda sizes, losses, floor: right(sizes[:-1], losses[:-1], floor) if len(sizes) > 2 else right(sizes, losses, floor)
         or := lambda sizes, losses, floor: right(sizes[1:], losses[1:], floor) if len(sizes) > 2 else right(sizes, losses, floor)
         All points count, the first and the last as well.
@@ -1477,7 +1479,7 @@ You may derive a formula, or search: both are right if they come within one part
     C13q  In billions
         := lambda *given: tuple(one / 1e9 for one in right(*given))
         Right, in billions. Asked for are the numbers themselves.
-    C13r  The term of the model alone
+    C13r  The whole budget goes into the model
         := lambda flops, A, B, alpha, beta: (flops / 6, 1.0)
         The largest model that can be paid for reads almost nothing.
     ok  halving an interval

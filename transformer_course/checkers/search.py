@@ -209,7 +209,7 @@ How many keys and values does the decoder compute, all heads of a token counted 
         or := 2 * 6 * (50 * 40 + 40 * 40)
         or := 2 * 6 * (50 + 40 * 40)
         That is without a cache: each step computes all tokens before it again.
-    E7  One more token
+    E7  Another number of tokens
         := 2 * 6 * (50 + 41)
         or := 2 * 6 * (50 + 39)
         The decoder reads BOS and all that it has written but the last token: 40.
