@@ -9,7 +9,7 @@ __all__ = ['CHAPTER', 'learned', 'append_exercise', 'cached_step_exercise', 'chu
            'appended', 'graphs', 'holds_a_graph', 'types', 'one_after_the_other', 'without_a_graph', 'cached_step',
            'rotate', 'the_weights', 'in_one_go', 'steps', 'a_pair_of_both', 'as_in_one_go', 'with_torch',
            'head_by_head', 'chunk_mask', 'masked', 'last_rows', 'entry_by_entry', 'two_parts', 'top_p', 'shares',
-           'kept', 'token_by_token', 'by_a_threshold', 'in_pytorch_style', 'left_pads', 'padded', 'row_by_row',
+           'kept', 'alike', 'token_by_token', 'by_a_threshold', 'in_pytorch_style', 'left_pads', 'padded', 'row_by_row',
            'from_the_right', 'quantise', 'stored', 'with_an_outlier', 'number_by_number', 'as_fractions', 'others',
            'in_parts', 'parts', 'all_at_once', 'as_a_whole', 'growing']
 
@@ -754,6 +754,14 @@ def kept(about, p, probabilities):
     return compare(f"{about}, p = {p}", torch.as_tensor(probabilities), p)
 
 
+def alike(n, p):
+    "What is kept of n tokens that are equally likely, in the order of size."
+    look = lambda f: call(f, torch.full((n,), 1 / n), p).sort().values
+    return Probe(
+        f"{n} tokens that are equally likely, p = {p}", look, shape=("alike", n)
+    )
+
+
 def token_by_token(probabilities, p):
     out = torch.zeros_like(probabilities)
     for row, new in zip(
@@ -828,6 +836,8 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
         kept("sixty tokens", 0.9, shares(4, 60, seed=3)),
         kept("sixty tokens, nearly alike", 0.33, shares(60, seed=4, sharp=0.3)),
         kept("three hundred tokens", 0.97, shares(2, 300, seed=5, sharp=3.0)),
+        alike(5, 0.5),
+        alike(8, 0.3),
     ],
     variants=r"""
     L16  The token that crosses p is dropped
@@ -887,6 +897,10 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
     L16r  The likeliest alone
         before >= p => before > 0
         That is greedy decoding.
+    L16w  Ties are all kept
+        := by_a_threshold
+        Of tokens that are equally likely, only as many are kept as it takes to reach p.
+        ? Four tokens have a quarter each. How many are kept with p = 0.5?
     L16s  Nothing is dropped
         before >= p => before >= 2
         Your function returns what it was given.
@@ -902,8 +916,6 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
         How many tokens are kept depends on the row.
     ok  token by token
         := token_by_token
-    ok  the least that is kept
-        := by_a_threshold
     ok  logits, and a mask that is shifted
         := in_pytorch_style
     ok  the order inverted
