@@ -211,6 +211,9 @@ Some scores are masked, and whole blocks of a row may be.
     O22  Rescaled upside down
         (m - shift).exp() + => (shift - m).exp().nan_to_num(0.0, 0.0) +
         The new maximum is the larger one, so the old sum has to shrink: exp(old - new).
+    O24c  The last block alone
+        := lambda blocks: right([one.clone() for one in blocks][-1:])
+        What the blocks before have brought is lost. Are m and l set before the loop?
     O24  Only the last block is summed
         l * (m - shift).exp() + =>
         The sum of the blocks before is lost.

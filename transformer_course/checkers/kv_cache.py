@@ -394,6 +394,7 @@ Your `append` is of use here.
         Positions count from 0: after one token comes position 1.
     K1c  The position is one too low
         [cache[0].shape[2]] => [max(cache[0].shape[2] - 1, 0)]
+        or [cache[0].shape[2]] => [cache[0].shape[2] - 1]
         The new token has the position of the one before it.
     K1d  The position is that of another axis
         [cache[0].shape[2]] => [cache[0].shape[1]]
@@ -846,6 +847,7 @@ The vocabulary is the last axis. Tokens stay where they are, and at least one is
         ? What is the sum of what you keep of 0.4, 0.3, 0.2, 0.1 with p = 0.5?
     L16b  Nothing may be left
         before >= p => before + ranked > p
+        or before >= p => before + ranked >= p
         Where one token alone is likelier than p, it is kept. You keep nothing, and divide by 0.
     L16c  One token too many
         before >= p => before - ranked.roll(1, -1) * (before > 0) >= p
@@ -1263,7 +1265,7 @@ A number comes back as its code times the scale. The error is at most half a sca
         Codes run from -127 to 127. Yours overflow.
     K17k  The scale is upside down
         .to(torch.int8), scale => .to(torch.int8), 1 / scale
-        The codes are right. They come back multiplied by the scale, so the scale is small.
+        The codes come back multiplied by the scale, so the scale is small.
     K17m  A zero point
         := lambda x, dim: (lambda low, high: (((x - low) / ((high - low) / 254).clamp(min=1e-30) - 127).round().to(torch.int8), ((high - low) / 254).clamp(min=1e-30)))(x.amin(dim, True), x.amax(dim, True))
         You moved the numbers before you scaled them. Without that shift they do not come back: here 0 gets the code 0.
