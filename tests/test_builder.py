@@ -210,23 +210,26 @@ def test_a_page_of_exercises_holds_task_stub_hints_and_solution():
     assert places == sorted(places)
 
 
-def test_a_changed_hint_changes_one_report_and_no_chapter(monkeypatch):
-    "The key of a report follows the object of its exercise, and a chapter imports no checker."
+@pytest.mark.parametrize(("file", "old", "new", "other"), [
+    ("checkers/attention.py", "Two queries over five keys", "Three queries over five keys", {"attention.causal_mask"}),
+    ("grading/verdicts.py", "def _explains(", "def _explains(changed, ", {"attention.causal_mask", "attention.bill"}),
+], ids=["a hint", "the engine"])
+def test_a_change_makes_the_reports_anew_that_it_touches_and_runs_no_chapter(monkeypatch, file, old, new, other):
+    "The key of a report follows the object of its exercise and what judges it; a chapter imports no checker."
     before = {id: exercises.report_key(id) for id in ("attention.causal_mask", "attention.bill")}
     chapter = notebook.to_run((ROOT / "nbs/02_attention.ipynb").read_text())
     run, statements = keys.notebook_key(chapter), keys.statements
 
     @functools.cache
     def changed(path):
-        if path.parent.name != "checkers":
+        if not path.as_posix().endswith(file):
             return statements(path)
-        assert "Two queries over five keys" in path.read_text()
-        return ast.parse(path.read_text().replace("Two queries over five keys", "Three queries over five keys")).body
+        assert old in path.read_text()
+        return ast.parse(path.read_text().replace(old, new)).body
 
     for module in (keys, exercises):
         monkeypatch.setattr(module, "statements", changed)
-    after = {id: exercises.report_key(id) for id in before}
-    assert after["attention.causal_mask"] != before["attention.causal_mask"] and after["attention.bill"] == before["attention.bill"]
+    assert {id for id, key in before.items() if exercises.report_key(id) != key} == other
     assert keys.notebook_key(chapter) == run
 
 

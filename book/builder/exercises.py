@@ -127,13 +127,13 @@ def _links(one, chapter: str) -> str:
 
 
 def report_key(id: str) -> str:
-    "What the report on an exercise depends on: the code that its object needs, and the modules that this code imports."
+    "What the report on an exercise depends on: the code that its object needs, what makes the report, and what both of them use."
     from transformer_course.exercises import needed
 
     body = statements(ROOT / PACKAGE / "checkers" / f"{id.split('.')[0]}.py")
     holds = [node for node in body if isinstance(node, ast.Assign) and any(isinstance(part, ast.Constant) and part.value == id for part in ast.walk(node.value))]
-    code = "\n".join(ast.unparse(body[number]) for number in needed(body, holds[0].targets[0].id))
-    return code_key(code, (PACKAGE, "checkers"))
+    code = [ast.unparse(body[number]) for number in needed(body, holds[0].targets[0].id)]
+    return code_key("\n".join([*code, f"from {PACKAGE}.grading.verdicts import mutation_report"]), (PACKAGE, "checkers"))
 
 
 def _made(id: str) -> dict:
