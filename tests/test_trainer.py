@@ -95,8 +95,12 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path, whole, text, number):
 
 def test_ctrl_c_ends_at_once_while_the_text_is_read(tmp_path, text, monkeypatch):
     monkeypatch.setattr(trainer, "prepare_data", lambda *_, **__: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train(Settings(**HERE | {"data": text}), tmp_path / "run")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)     # as in a terminal; what runs in the background may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(Settings(**HERE | {"data": text}), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.trained
